@@ -1,0 +1,54 @@
+# Everything sets itself up: `make run` and `make test` need Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STATE ?= $(or $(EXTPROC_STATE_DIR),.extproc)
+UPSTREAM ?=
+
+.PHONY: help run demo test lint proto schema lock bench image clean
+.DEFAULT_GOAL := help
+
+help: ## show this help
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (set PYTHON=...)"; exit 2; }
+	@echo "setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(VENV)/.installed ## run the whole gateway here (UPSTREAM=http://127.0.0.1:PORT replaces the demo upstream)
+	@exec $(BIN)/extproc dev up --state-dir $(STATE) $(if $(UPSTREAM),--upstream $(UPSTREAM))
+
+demo: $(VENV)/.installed ## a tour through the running gateway
+	@$(BIN)/extproc dev demo --state-dir $(STATE)
+
+test: $(VENV)/.installed ## run all tests, the ones on the real Envoy included
+	@$(BIN)/pytest
+
+lint: $(VENV)/.installed ## ruff and mypy
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+proto: $(VENV)/.installed ## generate extproc/_pb from proto/
+	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=extproc/_pb --pyi_out=extproc/_pb proto/ext_proc.proto
+
+schema: $(VENV)/.installed ## generate docs/policy.schema.json
+	@$(BIN)/extproc policy schema > docs/policy.schema.json
+
+lock: ## pin the dependencies again
+	@$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
+
+bench: $(VENV)/.installed ## measure against a no-op service, on this machine
+	@$(BIN)/python -m bench
+
+image: ## build the container image
+	@$(or $(shell command -v docker || command -v podman),$(error neither docker nor podman is installed)) build -t copilot-extproc .
+
+clean: ## remove the virtual environment and all state
+	@rm -rf $(VENV) .extproc

@@ -1,0 +1,1 @@
+"""Put access control around GitHub Copilot traffic: an Envoy external-processing service."""

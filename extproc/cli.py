@@ -1,0 +1,295 @@
+"""The command line: the composition root, the only place that reads the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from extproc import config as config_file
+from extproc import logs, policy_file, replay
+from extproc.endpoint import EndpointKind, Upstream
+from extproc.errors import ConfigError, ExtprocError
+from extproc.identity.principal import Principal
+from extproc.policy import Effect, Facts
+from extproc.serve import serve as run_service
+from extproc.store.sqlite import SqliteArchive
+
+app = typer.Typer(
+    help="Access control around GitHub Copilot traffic.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+policy = typer.Typer(help="Check and explain the policy file.", no_args_is_help=True)
+sessions = typer.Typer(help="Look at recorded sessions.", no_args_is_help=True)
+dev = typer.Typer(help="The development gateway.", no_args_is_help=True)
+app.add_typer(policy, name="policy")
+app.add_typer(sessions, name="sessions")
+app.add_typer(dev, name="dev")
+
+StateOption = Annotated[
+    Path, typer.Option("--state-dir", envvar="EXTPROC_STATE_DIR", help="Where the gateway keeps its state.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+DEFAULT_STATE = Path(".extproc")
+
+
+def main() -> None:
+    """Run a command; errors of ours are one readable message and an exit code: 1 failed, 2 usage or configuration."""
+    try:
+        app()
+    except ConfigError as error:
+        print(f"extproc: {error}", file=sys.stderr)  # noqa: T201 - this is the terminal
+        sys.exit(2)
+    except ExtprocError as error:
+        print(f"extproc: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@app.command()
+def serve(
+    config: Annotated[Path, typer.Option(help="The settings file.")] = Path("gateway.yaml"),
+) -> None:
+    """Run the ext_proc service."""
+    settings = config_file.load(config)
+    logs.configure()
+    asyncio.run(run_service(settings, os.environ))
+
+
+# --- policy ----------------------------------------------------------------------------------------------------------
+
+
+@policy.command()
+def check(file: Path) -> None:
+    """Check a policy file: exit 0 when it is good, 2 with every fault and its line when not."""
+    loaded = policy_file.load(file)
+    for warning in policy_file.warnings(file):
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
+    print(f"{file}: {len(loaded.rules)} rules, default deny")  # noqa: T201
+
+
+@policy.command()
+def schema() -> None:
+    """Print the JSON Schema of the policy file, for editors."""
+    print(json.dumps(policy_file.schema(), indent=2, sort_keys=True))  # noqa: T201
+
+
+@policy.command()
+def explain(  # noqa: PLR0917 - one option per fact, passed by name
+    user: Annotated[str, typer.Option("--as", help="The principal's name or id.")],
+    groups: Annotated[str, typer.Option(help="Comma-separated groups.")] = "",
+    model: Annotated[str | None, typer.Option(help="The model asked for.")] = None,
+    endpoint: Annotated[EndpointKind, typer.Option(help="The kind of endpoint.")] = EndpointKind.CHAT,
+    upstream: Annotated[Upstream, typer.Option(help="The upstream.")] = Upstream.COPILOT_API,
+    method: str = "POST",
+    host: str = "api.githubcopilot.com",
+    path: str = "/chat/completions",
+    repository: Annotated[str | None, typer.Option(help="OWNER/NAME.")] = None,
+    kind: Annotated[str, typer.Option(help="person or workload.")] = "person",
+    issuer: Annotated[str, typer.Option(help="The token's issuer.")] = "",
+    claim: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be repeated.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="The policy file; by default the one of the state directory.")
+    ] = None,
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,  # noqa: FBT002 - a command-line flag
+) -> None:
+    """Say which rule decides about a request, and why the ones before it did not."""
+    claims = dict(_pair(text) for text in claim or [])
+    if kind not in {"person", "workload"}:
+        raise ConfigError(f"--kind: expected person or workload, got {kind!r}")
+    principal = Principal(
+        id=user,
+        name=user,
+        kind="person" if kind == "person" else "workload",
+        issuer=issuer,
+        subject=user,
+        groups=frozenset(name for name in groups.split(",") if name),
+        claims=claims,
+    )
+    facts = Facts(endpoint, upstream, method, host, path, model, repository)
+    loaded = policy_file.load(file or state / "policy.yaml")
+    decision = loaded.decide(principal, facts)
+    trials = loaded.explain(principal, facts)
+    if as_json:
+        _print_json({**asdict(decision), "trials": [asdict(trial) for trial in trials]})
+    else:
+        console = Console(highlight=False)
+        for trial in trials:
+            console.print(f"{'match' if trial.matched else '  -  '}  {trial.rule_id}: {trial.why}", markup=False)
+        colour = "green" if decision.effect is Effect.ALLOW else "red"
+        console.print(f"{decision.effect} by rule {decision.rule_id}: {decision.reason}", style=colour, markup=False)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--claim: expected NAME=VALUE, got {text!r}")
+    return name, value
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+@sessions.command("list")
+def list_sessions(
+    user: Annotated[str | None, typer.Option(help="Only sessions of this user.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """List recorded sessions, the newest first."""
+    rows = _archive(state).sessions(user=user, limit=limit)
+    if as_json:
+        for row in rows:
+            _print_json(asdict(row))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("session", "user", "started", "exchanges", "models", "outcomes", "client"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row.id,
+            replay.printable(row.user or "-"),
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.started_at)),
+            str(row.exchanges),
+            replay.printable(", ".join(row.models)),
+            ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.outcomes.items())),
+            replay.printable((row.client or "-")[:40]),
+        )
+    Console(highlight=False, markup=False).print(table)
+
+
+@sessions.command("show")
+def show_session(
+    session: Annotated[str, typer.Argument(help="A session id, or the id of one exchange.")],
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Show the exchanges of a session."""
+    documents = _documents(state, session)
+    if as_json:
+        for document in documents:
+            _print_json(document)
+    else:
+        replay.play(documents, Console(highlight=False, markup=False), speed=1, wait=False)
+
+
+@app.command("replay")
+def replay_session(
+    session: Annotated[
+        str | None, typer.Argument(help="A session or exchange id; by default the newest session.")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.01, help="2 plays twice as fast.")] = 1.0,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Show everything at once.")] = False,  # noqa: FBT002
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Play a session with its original timing."""
+    documents = _documents(state, session or _newest(state))
+    if as_json:
+        for document in documents:
+            for delay, text in replay.frames(document):
+                _print_json({"id": document["id"], "after_seconds": delay, "text": text})
+    else:
+        replay.play(documents, Console(highlight=False, markup=False), speed=speed, wait=not no_wait)
+
+
+def _archive(state: Path) -> SqliteArchive:
+    return SqliteArchive(state / "extproc.db")
+
+
+def _documents(state: Path, session: str) -> list[dict[str, Any]]:
+    archive = _archive(state)
+    documents = list(archive.session(session))
+    if not documents and (one := archive.exchange(session)) is not None:
+        documents = [one]
+    if not documents:
+        raise ExtprocError(f"no session or exchange has the id {session!r}")
+    return documents
+
+
+def _newest(state: Path) -> str:
+    rows = _archive(state).sessions(limit=1)
+    if not rows:
+        raise ExtprocError("nothing is recorded yet")
+    return rows[0].id
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False))  # noqa: T201
+
+
+# --- development -----------------------------------------------------------------------------------------------------
+# Imported where they are used: production never loads what is under extproc/dev.
+
+
+@dev.command("up")
+def dev_up(
+    upstream: Annotated[str | None, typer.Option(help="http://HOST:PORT in place of the demo upstream.")] = None,
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Run everything on this machine, in the foreground, until Ctrl-C."""
+    from extproc.dev import files, runner  # noqa: PLC0415
+
+    with _interruptible():
+        asyncio.run(runner.run(state.resolve(), files.Ports(), upstream or None, lambda line: print(line, flush=True)))  # noqa: T201
+
+
+@dev.command("token")
+def dev_token(
+    user: Annotated[str, typer.Option(help="A demo user, or any name together with --groups.")],
+    groups: Annotated[
+        str | None, typer.Option("--groups", "--group", help="Comma-separated; by default the demo user's.")
+    ] = None,
+    minutes: Annotated[int, typer.Option(min=1, help="How long the token is valid.")] = 60,
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Print a token of the development issuer."""
+    from extproc.dev import files, keys, users  # noqa: PLC0415
+
+    if groups is None and user not in users.DEMO_USERS:
+        raise ConfigError(f"--user: {user!r} is none of {', '.join(users.DEMO_USERS)}; name its groups with --groups")
+    names = users.DEMO_USERS.get(user, ()) if groups is None else tuple(name for name in groups.split(",") if name)
+    token = keys.mint(
+        keys.load_or_create(state / "issuer.pem"),
+        issuer=files.Ports().issuer_url,
+        audience=files.AUDIENCE,
+        user=user,
+        groups=names,
+        now=time.time(),
+        lifetime_seconds=minutes * 60,
+    )
+    print(token)  # noqa: T201
+
+
+@dev.command("demo")
+def dev_demo(state: StateOption = DEFAULT_STATE) -> None:
+    """Walk through the running development gateway."""
+    from extproc.dev import demo  # noqa: PLC0415
+
+    demo.run(state, Console(highlight=False))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,227 @@
+"""The settings of the service: one YAML file. Every bound and timeout has its name, unit and default here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from extproc.credential import CredentialSpec, ExchangeSpec
+from extproc.endpoint import Upstream
+from extproc.errors import ConfigError
+from extproc.identity import issuers
+from extproc.identity.issuers import ENTRA_LOGIN_BASE, ENTRA_STS_BASE, GITHUB_ACTIONS_ISSUER, Issuer
+from extproc.policy import Policy
+from extproc.policy_file import load as load_policy
+from extproc.yaml_file import Kind, YamlFile
+
+_MIB = 1 << 20
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OidcSettings(_Model):
+    """Any OpenID Connect issuer."""
+
+    kind: Literal["oidc"]
+    issuer: str
+    audiences: list[str]
+    algorithms: list[str] = ["RS256", "ES256"]
+    jwks_url: str | None = None
+    leeway_seconds: int = 60
+    groups_claim: str = "groups"
+    name_claim: str = "name"
+    subjects: Literal["person", "workload"] = "person"
+
+    def trusted(self) -> list[Issuer]:
+        """Return what to trust."""
+        return [
+            issuers.oidc(
+                self.issuer,
+                audiences=self.audiences,
+                algorithms=self.algorithms,
+                jwks_url=self.jwks_url,
+                leeway_seconds=self.leeway_seconds,
+                groups_claim=self.groups_claim,
+                name_claim=self.name_claim,
+                kind=self.subjects,
+            )
+        ]
+
+
+class GraphSettings(_Model):
+    """The application that may ask Microsoft Graph for the groups of people who have too many for a token."""
+
+    client_id: str
+    client_secret_file: Path
+
+
+class EntraSettings(_Model):
+    """Microsoft Entra ID tenants."""
+
+    kind: Literal["entra"]
+    tenants: list[str]
+    audiences: list[str]
+    leeway_seconds: int = 60
+    login_base: str = ENTRA_LOGIN_BASE
+    sts_base: str = ENTRA_STS_BASE
+    graph_base: str = "https://graph.microsoft.com"
+    graph: GraphSettings | None = None
+
+    def trusted(self) -> list[Issuer]:
+        """Return what to trust."""
+        return list(
+            issuers.entra(
+                self.tenants,
+                audiences=self.audiences,
+                login_base=self.login_base,
+                sts_base=self.sts_base,
+                leeway_seconds=self.leeway_seconds,
+            )
+        )
+
+
+class ActionsSettings(_Model):
+    """GitHub Actions workflows."""
+
+    kind: Literal["github-actions"]
+    repository_owners: list[str]
+    audiences: list[str]
+    issuer: str = GITHUB_ACTIONS_ISSUER
+    leeway_seconds: int = 60
+
+    def trusted(self) -> list[Issuer]:
+        """Return what to trust."""
+        return [
+            issuers.github_actions(
+                self.repository_owners, audiences=self.audiences, url=self.issuer, leeway_seconds=self.leeway_seconds
+            )
+        ]
+
+
+class ExchangeSettings(_Model):
+    """The exchange of a GitHub token for a Copilot token."""
+
+    url: str = ExchangeSpec().url
+    allowed_hosts: list[str] = list(ExchangeSpec().allowed_hosts)
+    scheme: str = ExchangeSpec().scheme
+    headers: dict[str, str] = dict(ExchangeSpec().headers)
+    timeout_seconds: float = ExchangeSpec().timeout_seconds
+
+
+class CredentialSettings(_Model):
+    """An upstream credential: from a file or an environment variable."""
+
+    file: Path | None = None
+    env: str | None = None
+    scheme: str = "Bearer"
+    headers: dict[str, str] = {}
+    headers_if_missing: dict[str, str] = {}
+    upstreams: list[Upstream] = list(Upstream)
+    exchange: ExchangeSettings | None = None
+
+
+class StoreSettings(_Model):
+    """Where exchanges are recorded."""
+
+    sqlite: Path
+
+
+class Limits(_Model):
+    """Bounds; a request beyond one is refused, never let through unread."""
+
+    max_request_bytes: int = Field(10 * _MIB, gt=0, description="Largest request body.")
+    max_answer_bytes: int = Field(32 * _MIB, gt=0, description="Largest answer that is held or recorded.")
+    max_event_bytes: int = Field(4 * _MIB, gt=0, description="Largest single event of a stream.")
+    max_exchanges: int = Field(2000, gt=0, description="Exchanges at a time; more are refused.")
+    idle_seconds: float = Field(900, gt=0, description="Longest silence from Envoy within an exchange.")
+    total_seconds: float = Field(3600, gt=0, description="Longest exchange.")
+    drain_seconds: float = Field(30, ge=0, description="How long running exchanges may go on after SIGTERM.")
+    session_gap_seconds: float = Field(1800, gt=0, description="Silence after which an unnamed session ends.")
+
+
+IssuerSettings = Annotated[OidcSettings | EntraSettings | ActionsSettings, Field(discriminator="kind")]
+
+
+class Settings(_Model):
+    """The whole file."""
+
+    listen: list[str] = Field(["unix:/run/extproc/ext_proc.sock"], min_length=1)
+    operations: str = "0.0.0.0:9464"
+    policy: Path
+    store: StoreSettings
+    issuers: list[IssuerSettings] = Field(min_length=1)
+    credentials: dict[str, CredentialSettings] = {}
+    upstreams: dict[Upstream, str] = {}
+    limits: Limits = Limits()
+
+
+DEFAULT_HOSTS: Mapping[Upstream, str] = {
+    Upstream.COPILOT_API: "api.githubcopilot.com",
+    Upstream.COPILOT_PROXY: "copilot-proxy.githubusercontent.com",
+    Upstream.GITHUB_API: "api.github.com",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Checked settings, with everything they refer to loaded; `base` is the folder relative paths start from."""
+
+    settings: Settings
+    base: Path
+    policy: Policy
+    issuers: list[Issuer]
+    credentials: list[CredentialSpec]
+
+    @property
+    def upstream_hosts(self) -> Mapping[Upstream, str]:
+        """Return the host, which is also the Envoy cluster's name, of each upstream."""
+        return {**DEFAULT_HOSTS, **self.settings.upstreams}
+
+
+def load(path: Path) -> Config:
+    """Read and check the file and the policy it names; raises ConfigError with everything that is wrong."""
+    settings = YamlFile(path, Kind(typed_scalars=True)).checked(Settings)
+    base = path.parent
+    policy = load_policy(base / settings.policy)
+    try:
+        trusted = [issuer for one in settings.issuers for issuer in one.trusted()]
+        credentials = [_credential(name, one, base) for name, one in settings.credentials.items()]
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    urls = [issuer.url for issuer in trusted]
+    if twice := sorted({url for url in urls if urls.count(url) > 1}):
+        raise ConfigError(f"{path}: issuers: {twice[0]} is listed twice")
+    if missing := sorted(policy.credentials() - set(settings.credentials)):
+        raise ConfigError(
+            f"{path}: credentials: the policy {settings.policy} uses {', '.join(map(repr, missing))}, "
+            f"expected an entry of that name"
+        )
+    return Config(settings, base, policy, trusted, credentials)
+
+
+def _credential(name: str, settings: CredentialSettings, base: Path) -> CredentialSpec:
+    exchange = settings.exchange
+    return CredentialSpec(
+        name=name,
+        file=None if settings.file is None else base / settings.file,
+        env=settings.env,
+        scheme=settings.scheme,
+        headers=settings.headers,
+        headers_if_missing=settings.headers_if_missing,
+        upstreams=frozenset(settings.upstreams),
+        exchange=None
+        if exchange is None
+        else ExchangeSpec(
+            url=exchange.url,
+            allowed_hosts=tuple(exchange.allowed_hosts),
+            scheme=exchange.scheme,
+            headers=exchange.headers,
+            timeout_seconds=exchange.timeout_seconds,
+        ),
+    )

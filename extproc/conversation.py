@@ -1,0 +1,72 @@
+"""The neutral form of what is said through the gateway: recording, replay, approval and metrics share it.
+
+Dialects translate their wire format into these values; nothing here knows any wire format. Field names of usage follow
+OpenTelemetry's GenAI conventions (`gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a client asks of a model: `messages` and `tools` are the JSON values as they were sent."""
+
+    model: str
+    messages: list[Any]
+    tools: list[Any]
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call the model asks for; `arguments` is the text as the model wrote it, JSON or not."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the answers to a prompt; most answers have exactly one."""
+
+    index: int
+    text: str
+    reasoning: str
+    tool_calls: list[ToolCall]
+    finish_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the upstream counted them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything a model answered; `unparsed` holds stream data nobody understood, so that nothing goes unrecorded.
+
+    `complete` says whether the dialect's own terminal event was seen; `error` is the error message the upstream put
+    into the body or the stream, if any.
+    """
+
+    model: str | None
+    choices: list[Choice]
+    usage: Usage | None
+    complete: bool
+    error: str | None = None
+    unparsed: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A fragment of an answer as it arrived: `channel` names where it belongs (`0.text`, `0.reasoning`, `0.tool.1`)."""
+
+    channel: str
+    text: str

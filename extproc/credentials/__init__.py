@@ -1,0 +1,1 @@
+"""Supply the credentials that the gateway sends upstream in place of the caller's."""

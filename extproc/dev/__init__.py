@@ -1,0 +1,1 @@
+"""Provide what `make run` needs and production never imports."""

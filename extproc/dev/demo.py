@@ -1,0 +1,1 @@
+"""A tour through the running development gateway."""

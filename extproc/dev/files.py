@@ -1,0 +1,142 @@
+"""The files of the development gateway: everything that `make run` keeps in its state directory."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from extproc.dev import ca
+from extproc.errors import ConfigError
+
+AUDIENCE = "copilot-extproc"
+
+_PACKAGE = Path(__file__).parent
+_ENVOY = _PACKAGE.parent.parent / "envoy"
+
+# Relative, because a unix socket's path has at most 107 bytes; every process runs in the state directory.
+SOCKET = "ext_proc.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the development gateway listens; all on 127.0.0.1."""
+
+    http: int = 8080
+    https: int = 8443
+    issuer: int = 8089
+    upstream: int = 8090
+    ops: int = 9464
+    admin: int = 9901
+
+    @property
+    def issuer_url(self) -> str:
+        """Return the issuer's `iss`."""
+        return f"http://127.0.0.1:{self.issuer}"
+
+
+def prepare(state: Path, ports: Ports, upstream: str, *, now: float, policy: Path | None = None) -> None:
+    """Write or refresh all files; keys, the CA and the demo credential are kept once made.
+
+    `upstream` is the http URL that takes the place of all GitHub hosts. Raises ConfigError.
+    """
+    host, port = _address(upstream)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    ca.ensure(state / "ca", now)
+    credential = state / "github-token"
+    if not credential.exists():
+        credential.touch(mode=0o600)
+        credential.write_text(f"gho_demo{secrets.token_hex(16)}\n")
+    (state / "policy.yaml").write_bytes((policy or _PACKAGE / "policy.yaml").read_bytes())
+    (state / "gateway.yaml").write_text(yaml.safe_dump(_gateway(ports), sort_keys=False))
+    (state / "envoy.yaml").write_text(yaml.safe_dump(_envoy(state, ports), sort_keys=False))
+    (state / "upstreams.yaml").write_text(yaml.safe_dump(_upstreams(host, port), sort_keys=False))
+    (state / "tls.yaml").write_text(yaml.safe_dump(_tls(state), sort_keys=False))
+
+
+def _gateway(ports: Ports) -> dict[str, Any]:
+    return {
+        "listen": [f"unix:{SOCKET}"],
+        "operations": f"127.0.0.1:{ports.ops}",
+        "policy": "policy.yaml",
+        "store": {"sqlite": "extproc.db"},
+        "issuers": [
+            {
+                "kind": "oidc",
+                "issuer": ports.issuer_url,
+                "audiences": [AUDIENCE],
+                "name_claim": "preferred_username",
+            }
+        ],
+        "credentials": {
+            "github": {
+                "file": "github-token",
+                "headers_if_missing": {
+                    "copilot-integration-id": "copilot-developer-cli",
+                    "editor-version": "copilot-extproc/0.1",
+                },
+            }
+        },
+    }
+
+
+def _envoy(state: Path, ports: Ports) -> dict[str, Any]:
+    """Return the production configuration with this machine's addresses and paths."""
+    config = _read("envoy.yaml")
+    config["admin"]["address"]["socket_address"]["port_value"] = ports.admin
+    config["dynamic_resources"]["cds_config"]["path_config_source"]["path"] = str(state / "upstreams.yaml")
+    static = config["static_resources"]
+    for listener, port in zip(static["listeners"], (ports.http, ports.https), strict=True):
+        listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
+    tls = static["listeners"][1]["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+    secret = tls["tls_certificate_sds_secret_configs"][0]
+    secret["sds_config"]["path_config_source"]["path"] = str(state / "tls.yaml")
+    endpoint = static["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    endpoint["address"]["pipe"]["path"] = SOCKET
+    return config
+
+
+def _upstreams(host: str, port: int) -> dict[str, Any]:
+    """Return the production clusters with one plain upstream in place of every GitHub host."""
+    config = _read("upstreams.yaml")
+    for cluster in config["resources"]:
+        del cluster["transport_socket"]
+        for protocol in cluster["typed_extension_protocol_options"].values():
+            del protocol["auto_config"]  # it negotiates by ALPN, so it needs TLS
+            protocol["explicit_http_config"] = {"http_protocol_options": {}}
+        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        endpoint["address"]["socket_address"] = {"address": host, "port_value": port}
+    return config
+
+
+def _tls(state: Path) -> dict[str, Any]:
+    config = _read("tls.yaml")
+    certificate = config["resources"][0]["tls_certificate"]
+    certificate["certificate_chain"]["filename"] = str(state / "ca" / "tls.crt")
+    certificate["private_key"]["filename"] = str(state / "ca" / "tls.key")
+    return config
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = _ENVOY / name
+    if not path.exists():
+        raise ConfigError(f"{path} is missing: the development gateway runs from a checkout of the repository")
+    # Aliases of the file are one shared object in Python: a copy gives each place its own.
+    config: dict[str, Any] = json.loads(json.dumps(yaml.safe_load(path.read_text())))
+    return config
+
+
+def _address(upstream: str) -> tuple[str, int]:
+    parts = urlsplit(upstream)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme != "http" or not parts.hostname or port is None or parts.path.strip("/"):
+        raise ConfigError(f"UPSTREAM: expected http://HOST:PORT, got {upstream!r}")
+    return parts.hostname, port

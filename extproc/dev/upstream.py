@@ -1,0 +1,138 @@
+"""A demo upstream that answers like GitHub Copilot's API and a corner of GitHub's REST API.
+
+What it answers to a prompt is scripted by words in it: see `upstream_script`. It accepts only the credentials it is
+told of and keeps the last requests in memory, credentials included, for `GET /__seen` (`DELETE /__seen` forgets them):
+that is how a person or a test sees which credential arrived. Development only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from extproc.dev.upstream_chat import Chat, models
+from extproc.dev.upstream_github import Credentials, GitHub, contents, pull_request, repository, user
+
+DEFAULT_API_URL = "http://127.0.0.1:8090"
+_SEEN_REQUESTS = 200
+_SEEN_BODY_BYTES = 256 * 1024  # a longer body is told by its length only, which bounds what we keep to 50 MiB
+_MAX_BODY_BYTES = 64 * 1024 * 1024
+_SEEN_PATH = "/__seen"
+_DOCUMENTATION = "https://docs.github.com/rest"
+
+
+def make_app(
+    accepted_tokens: Callable[[], set[str]],
+    *,
+    delay_seconds: float,
+    now: Callable[[], float],
+    api_url: str = DEFAULT_API_URL,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> web.Application:
+    """Build the upstream.
+
+    `accepted_tokens` returns the GitHub tokens (without the scheme) that are good at this moment, `delay_seconds` lies
+    between streamed events, `now` tells Unix seconds, `api_url` is what token answers name as the Copilot API.
+    """
+    credentials = Credentials(accepted_tokens, now)
+    github, chat, seen = GitHub(credentials, api_url, now), Chat(delay_seconds, now, sleep), _Seen()
+
+    def rest(path: str, handler: Handler) -> web.RouteDef:
+        return web.get(path, _guarded(handler, credentials.is_github))
+
+    app = web.Application(middlewares=[seen.remember], client_max_size=_MAX_BODY_BYTES)
+    app.on_response_prepare.append(_add_headers)
+    app.add_routes(
+        [
+            web.get(_SEEN_PATH, seen.show),
+            web.delete(_SEEN_PATH, seen.clear),
+            web.get("/_ping", _ping),
+            web.get("/models", _guarded(models, credentials.is_copilot)),
+            web.post("/chat/completions", _guarded(chat.handle, credentials.is_copilot)),
+            rest("/copilot_internal/v2/token", github.copilot_token),
+            rest("/copilot_internal/user", github.copilot_user),
+            rest("/rate_limit", github.rate_limit),
+            rest("/user", user),
+            rest("/repos/{owner}/{repo}", repository),
+            rest("/repos/{owner}/{repo}/contents/{path:.+}", contents),
+            rest(r"/repos/{owner}/{repo}/pulls/{number:\d{1,9}}", pull_request),
+            web.route("*", "/{rest:.*}", _not_found),
+        ]
+    )
+    return app
+
+
+class _Seen:
+    """Remember the last requests."""
+
+    def __init__(self) -> None:
+        self._requests: deque[dict[str, Any]] = deque(maxlen=_SEEN_REQUESTS)
+
+    @web.middleware
+    async def remember(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path != _SEEN_PATH:
+            await self._append(request)
+        return await handler(request)
+
+    async def _append(self, request: web.Request) -> None:
+        headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in request.raw_headers]
+        entry: dict[str, Any] = {"method": request.method, "path": request.raw_path, "headers": headers, "body": None}
+        # Before the body is read: that a request began to arrive is worth knowing even when its body never ends.
+        self._requests.append(entry)
+        entry["body"] = _body(await request.read())
+
+    async def show(self, _request: web.Request) -> web.Response:
+        return web.json_response(list(self._requests))
+
+    async def clear(self, _request: web.Request) -> web.Response:
+        self._requests.clear()
+        return web.Response(status=204)
+
+
+def _body(data: bytes) -> object:
+    if len(data) > _SEEN_BODY_BYTES:
+        return {"omitted_bytes": len(data)}
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return data.decode(errors="replace")
+
+
+def _guarded(handler: Handler, accepts: Callable[[str], bool]) -> Handler:
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        authorization = request.headers.get("Authorization")
+        if authorization is None:
+            return _github_error(401, "Requires authentication")
+        if not accepts(authorization):
+            return _github_error(401, "Bad credentials")
+        return await handler(request)
+
+    return guarded
+
+
+async def _ping(_request: web.Request) -> web.Response:
+    return web.Response(text="pong")
+
+
+async def _not_found(_request: web.Request) -> web.Response:
+    return _github_error(404, "Not Found")
+
+
+def _github_error(status: int, message: str) -> web.Response:
+    body = {"message": message, "documentation_url": _DOCUMENTATION, "status": str(status)}
+    return web.json_response(body, status=status)
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    request_id = uuid.uuid4()
+    response.headers["x-request-id"] = str(request_id)
+    response.headers["x-github-request-id"] = f"DEMO:{request_id.hex[:12].upper()}"
+    # A credential by its meaning: the gateway must strip it.
+    response.headers["copilot-edits-session"] = f"demo-{request_id.hex[12:24]}"

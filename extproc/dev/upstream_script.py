@@ -1,0 +1,185 @@
+"""What the demo upstream answers: decided by words in the last user message, the same for the same words. Pure.
+
+Anywhere in the prompt:
+
+| words              | answer                                                                                     |
+| ------------------ | ------------------------------------------------------------------------------------------ |
+| (none of these)    | a short text that repeats the question, white space collapsed, at most 80 words            |
+| `count to N`       | the numbers 1 to N (at most 1000), one event each                                          |
+| `create FILE`      | a call of an offered tool that writes files (FILE holds a dot or a slash), in fragments    |
+| `edit FILE`        | the same with an offered tool that edits files                                             |
+| `use a tool`       | a call of an offered tool: one that writes files, else the first                           |
+| `echo credential`  | the Authorization header it got: in the text whole, then split over events, and as the     |
+|                    | response header `x-echo-authorization`                                                     |
+
+Only as the first words of the prompt, alone or one after the other (`slow reset count to 20`), since people also ask
+why a test fails and what git reset does:
+
+| word    | effect                                                                                                |
+| ------- | ----------------------------------------------------------------------------------------------------- |
+| `fail`  | instead: 500 with a JSON error                                                                        |
+| `html`  | instead: 200 with an HTML page                                                                        |
+| `long`  | a text of 200 events                                                                                  |
+| `slow`  | 50 ms between events                                                                                  |
+| `reset` | half of the answer, then a TCP reset                                                                  |
+| `gzip`  | a gzip body, though identity was asked for                                                            |
+
+Case does not matter. A conversation that ends with a tool's result gets a closing sentence, so that an agent does not
+call the same tool for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, Literal
+
+from extproc.conversation import ToolCall
+
+_MAX_COUNT = 1000
+_MAX_WORDS = 80
+_LONG_EVENTS = 200
+_FRAGMENT = 7  # characters: small enough that paths and secrets straddle events
+
+_MODES = {"fail", "html", "long", "slow", "reset", "gzip"}
+_FILLERS = {"please", "and"}
+_CREATE_TOOLS = ("create", "create_file", "write", "apply_patch")
+_EDIT_TOOLS = ("edit", "replace_string_in_file", "str_replace", "insert_edit_into_file", "apply_patch")
+_FILE_ORDER = re.compile(
+    r"\b(create|edit)\s+(?:(?:a|the)\s+)?(?:file\s+)?[`'\"]?([\w./~-]*[./][\w./~-]*\w)", re.IGNORECASE
+)
+# Clients wrap what they add for the model (date, reminders) in such blocks; the user did not write it.
+_CLIENT_BLOCK = re.compile(r"<([a-z]+(?:[_-][a-z]+)+)>.*?</\1>", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One answer: `pieces` of text or a `tool_call`, and how it misbehaves."""
+
+    pieces: tuple[str, ...] = ()
+    tool_call: ToolCall | None = None
+    instead: Literal["fail", "html"] | None = None
+    echo_authorization: bool = False
+    slow: bool = False
+    reset: bool = False
+    gzip: bool = False
+
+
+def script_for(messages: list[Any], tools: list[Any], authorization: str) -> Script:
+    """Decide the answer to a chat completion request; `authorization` is the header it came with."""
+    question = _question(messages)
+    modes = _modes(question)
+    if modes & {"fail", "html"}:
+        return Script(instead="fail" if "fail" in modes else "html")
+    echo = _says(question, "echo credential")
+    tool_call = None if _ends_with_tool_result(messages) else _tool_call(question, tools)
+    if tool_call is not None:
+        pieces: tuple[str, ...] = ()
+    elif echo:
+        pieces = ("Your credential is ", authorization, ", in parts: ", *fragments(authorization), ".")
+    else:
+        pieces = _text(question, messages, modes)
+    return Script(pieces, tool_call, None, echo, "slow" in modes, "reset" in modes, "gzip" in modes)
+
+
+def fragments(text: str) -> Iterator[str]:
+    """Cut `text` as a model's tokens would be: a few characters each."""
+    return (text[start : start + _FRAGMENT] for start in range(0, len(text), _FRAGMENT))
+
+
+def text_of(message: object) -> str:
+    """Return the text of a chat message, whose content is a string or a list of parts; "" when it has none."""
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
+
+
+def _text(question: str, messages: list[Any], modes: set[str]) -> tuple[str, ...]:
+    if _ends_with_tool_result(messages):
+        return _words(f"Done. The tool answered: {_shortened(text_of(messages[-1]))}")
+    if match := re.search(r"\bcount to (\d{1,6})\b", question, re.IGNORECASE):
+        numbers = range(1, min(int(match[1]), _MAX_COUNT) + 1)
+        return tuple(f"{number} " for number in numbers)
+    if "long" in modes:
+        return tuple(f"word{number} " for number in range(1, _LONG_EVENTS + 1))
+    if _says(question, "use a tool") or _FILE_ORDER.search(question):
+        return _words("I would use a tool for that, but this request offers none that fits.")
+    return _words(f"Hello! You asked: {_shortened(question)}\n\nI am the demo upstream, so this answer is scripted.")
+
+
+def _question(messages: list[Any]) -> str:
+    for message in reversed(messages):
+        if isinstance(message, dict) and message.get("role") == "user":
+            return _CLIENT_BLOCK.sub("", text_of(message)).strip()
+    return ""
+
+
+def _ends_with_tool_result(messages: list[Any]) -> bool:
+    return bool(messages) and isinstance(messages[-1], dict) and messages[-1].get("role") == "tool"
+
+
+def _tool_call(question: str, tools: list[Any]) -> ToolCall | None:
+    order = _FILE_ORDER.search(question)
+    if order is None and not _says(question, "use a tool"):
+        return None
+    verb, file = (order[1].lower(), order[2]) if order else ("create", "demo.txt")
+    offered = _offered(tools)
+    wanted = [name for name in (_CREATE_TOOLS if verb == "create" else _EDIT_TOOLS) if name in offered]
+    if order is None:
+        wanted += offered
+    if not wanted:
+        return None
+    arguments = json.dumps(_arguments(wanted[0], file, offered[wanted[0]]))
+    call_id = hashlib.sha256(f"{wanted[0]}{arguments}".encode()).hexdigest()[:24]
+    return ToolCall(f"call_{call_id}", wanted[0], arguments)
+
+
+def _offered(tools: list[Any]) -> dict[str, list[str]]:
+    """Return the parameter names of each function tool by its name."""
+    offered: dict[str, list[str]] = {}
+    for tool in tools:
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
+            schema = function.get("parameters")
+            properties = schema.get("properties") if isinstance(schema, dict) else None
+            offered[function["name"]] = list(properties) if isinstance(properties, dict) else []
+    return offered
+
+
+def _arguments(tool: str, file: str, parameters: list[str]) -> Mapping[str, str]:
+    text = f"# {file}\nwritten = 'by the demo upstream'\n"
+    patch = f"*** Begin Patch\n*** Add File: {file}\n+written = 'by the demo upstream'\n*** End Patch\n"
+    values = {
+        **dict.fromkeys(("path", "filePath"), file),
+        **dict.fromkeys(("file_text", "content", "code", "new_str", "newString"), text),
+        **dict.fromkeys(("old_str", "oldString"), "old"),
+        **dict.fromkeys(("input", "patchText"), patch),
+        **dict.fromkeys(("explanation", "description"), "asked for by the prompt"),
+    }
+    # A tool that is offered without a schema gets the parameters of Copilot CLI's tools of that name.
+    usual = ["path", "old_str", "new_str"] if tool in _EDIT_TOOLS else ["path", "file_text"]
+    return {name: values[name] for name in parameters or usual if name in values}
+
+
+def _modes(question: str) -> set[str]:
+    words = (match[0] for match in re.finditer(r"\w+", question.lower()))
+    return set(takewhile((_MODES | _FILLERS).__contains__, words)) - _FILLERS
+
+
+def _says(text: str, words: str) -> bool:
+    return re.search(rf"\b{words}\b", text, re.IGNORECASE) is not None
+
+
+def _shortened(text: str) -> str:
+    words = text.split()
+    return " ".join(words[:_MAX_WORDS]) + (" …" if len(words) > _MAX_WORDS else "")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\S+\s*", text))

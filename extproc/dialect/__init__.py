@@ -1,0 +1,1 @@
+"""Understand the wire formats of Copilot endpoints, one file each, pure and incremental."""

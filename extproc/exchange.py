@@ -1,0 +1,456 @@
+"""The state machine of one HTTP exchange: the only place that knows the order of things.
+
+Sans-IO: `receive` takes what happened and returns what is to be done, in order; time and everything that needs the
+outside are arguments or events. The request is held until it is identified, decided, given its credential and recorded;
+the end of the response is held until the record is closed. docs/architecture.md has the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, assert_never
+
+from extproc.credential import Credential
+from extproc.dialect.chat import ChatDialect
+from extproc.dialect.port import BadRequest, Dialect
+from extproc.echo import EchoMask
+from extproc.effects import (
+    Effect,
+    Fail,
+    FetchCredential,
+    Finish,
+    Identify,
+    PassRequestBody,
+    PassRequestHeaders,
+    PassRequestTrailers,
+    PassResponseBody,
+    PassResponseHeaders,
+    PassResponseTrailers,
+    Record,
+    Respond,
+)
+from extproc.endpoint import Endpoint, EndpointKind, Upstream
+from extproc.errors import Code, Refusal
+from extproc.events import (
+    CredentialReady,
+    End,
+    Ended,
+    Event,
+    Headers,
+    Identified,
+    Recorded,
+    RecordingFailed,
+    Refused,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from extproc.headers import removed_from_response
+from extproc.identity.presented import present
+from extproc.identity.principal import Principal
+from extproc.policy import Effect as PolicyEffect
+from extproc.policy import Facts, Policy
+from extproc.recording.document import Outcome
+from extproc.recording.session import Sessions
+from extproc.recording.story import Story
+from extproc.request import Request, read_request, upstream_headers
+from extproc.response import Body, body_for
+from extproc.secret import Secret
+
+PIECE_BYTES = 65_536
+"""Largest body piece we send in one reply, as Envoy's ext_proc documentation advises."""
+
+DECISION_HEADER = "x-gateway-decision-id"
+
+DIALECTS: Mapping[EndpointKind, Dialect] = {EndpointKind.CHAT: ChatDialect()}
+
+
+class Phase(Enum):
+    """Where an exchange stands; `_LEGAL` says what may happen there."""
+
+    NEW = auto()
+    IDENTIFYING = auto()
+    READING_REQUEST = auto()
+    FETCHING_CREDENTIAL = auto()
+    OPENING = auto()
+    AWAITING_RESPONSE = auto()
+    READING_RESPONSE = auto()
+    CLOSING = auto()
+    DONE = auto()
+
+
+_LEGAL: Mapping[Phase, tuple[type, ...]] = {
+    Phase.NEW: (RequestHeaders, Ended),
+    Phase.IDENTIFYING: (Identified, Refused, Ended),
+    # A response here is Envoy's own, say when the client sends too slowly.
+    Phase.READING_REQUEST: (RequestBody, RequestTrailers, ResponseHeaders, Ended),
+    Phase.FETCHING_CREDENTIAL: (CredentialReady, Refused, Ended),
+    Phase.OPENING: (Recorded, RecordingFailed, Ended),
+    Phase.AWAITING_RESPONSE: (ResponseHeaders, Ended),
+    Phase.READING_RESPONSE: (ResponseBody, ResponseTrailers, Ended),
+    Phase.CLOSING: (Recorded, RecordingFailed, Ended),
+    Phase.DONE: (Ended,),
+}
+
+_ENDED: Mapping[End, tuple[Outcome, Refusal]] = {
+    End.CLIENT: (
+        Outcome.ABORTED,
+        Refusal(499, Code.CLIENT_GONE, "The client went away before the answer was complete."),
+    ),
+    End.UPSTREAM: (Outcome.UPSTREAM_ERROR, Refusal(502, Code.UPSTREAM_RESET, "The upstream broke the answer off.")),
+    End.ENVOY: (Outcome.FAILED, Refusal(500, Code.GATEWAY_PROTOCOL, "Envoy ended the exchange without saying why.")),
+    End.DRAIN: (Outcome.INTERRUPTED, Refusal(503, Code.GATEWAY_DRAINING, "The gateway was stopped during the answer.")),
+    End.TIMEOUT: (Outcome.FAILED, Refusal(504, Code.GATEWAY_TIMEOUT, "The exchange made no progress for too long.")),
+    End.FAULT: (Outcome.FAILED, Refusal(500, Code.GATEWAY_INTERNAL, "A fault of the gateway ended the exchange.")),
+}
+
+_RECORDING = Refusal(503, Code.RECORDING_UNAVAILABLE, "The exchange cannot be recorded now, so it was not let through.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is the same for all exchanges: policy, where upstreams are, bounds in bytes, and the session grouping."""
+
+    policy: Policy
+    upstream_hosts: Mapping[Upstream, str]
+    max_request_bytes: int
+    max_answer_bytes: int
+    max_event_bytes: int
+    sessions: Sessions
+
+
+class IllegalEvent(Exception):
+    """Say that an event came where it must not; the exchange has to fail."""
+
+
+class Exchange:
+    """Run one exchange from its request headers to the durable end of its record."""
+
+    def __init__(self, exchange_id: str, rules: Rules) -> None:
+        self.phase = Phase.NEW
+        self.story = Story(exchange_id)
+        self._rules = rules
+        self._has_body = False
+        self._request_body = bytearray()
+        self._request_trailers: list[str] | None = None
+        self._credential: Credential | None = None
+        self._opening_written = False
+        self._closing_written = False
+        self._after_recording: list[Effect] = []
+        self._response_headers: Headers = []
+        self._body: Body | None = None
+        self._answering = False
+        """Whether response headers went to the client: from then on there is no other answer to give."""
+
+    def receive(self, event: Event, now: float) -> list[Effect]:  # noqa: C901, PLR0911, PLR0912 - one line per event
+        """Take what happened at `now` (unix seconds) and return what is to be done, in this order.
+
+        Raises IllegalEvent where the event is not one of this phase; the caller then fails the stream.
+        """
+        if not isinstance(event, _LEGAL[self.phase]):
+            raise IllegalEvent(f"{type(event).__name__} in phase {self.phase.name}")
+        self.story.now = now
+        match event:
+            case ResponseBody():
+                return self._on_response_body(event.data, end_of_stream=event.end_of_stream)
+            case RequestBody():
+                return self._on_request_body(event.data, end_of_stream=event.end_of_stream)
+            case RequestHeaders():
+                return self._on_request_headers(event)
+            case RequestTrailers():
+                self._request_trailers = event.names
+                return self._on_request_body(b"", end_of_stream=True)
+            case ResponseHeaders():
+                return self._on_response_headers(event)
+            case ResponseTrailers():
+                return self._on_response_end(event.names)
+            case Identified():
+                return self._on_identified(event.principal)
+            case CredentialReady():
+                return self._on_credential(event.credential)
+            case Refused():
+                return self._refuse(event.refusal)
+            case Recorded():
+                return self._on_recorded()
+            case RecordingFailed():
+                return self._on_recording_failed()
+            case Ended():
+                return self._on_ended(event.end)
+            case _:
+                assert_never(event)
+
+    @property
+    def released_to_upstream(self) -> bool:
+        """Say whether the request was let go: whatever ends the exchange now may have been the upstream."""
+        return self.story.timing.released is not None
+
+    # --- the request ---------------------------------------------------------------------------------------------
+
+    def _on_request_headers(self, event: RequestHeaders) -> list[Effect]:
+        self.story.opened_at = self.story.now
+        self.story.client_address = event.client_address
+        self._has_body = not event.end_of_stream
+        self.story.request, fault = read_request(event.headers)
+        self.story.endpoint = self.story.request.model_endpoint
+        if not event.full_duplex:
+            # In any other mode bytes would pass that were not released here: refuse to be part of it.
+            self.phase = Phase.DONE
+            return [Fail(Code.GATEWAY_PROTOCOL)]
+        if fault is not None:
+            return self._refuse(fault)
+        token = present(event.headers, path=self.story.request.path)
+        if isinstance(token, Refusal):
+            return self._refuse(token)
+        self.phase = Phase.IDENTIFYING
+        return [Identify(token)]
+
+    def _on_identified(self, principal: Principal) -> list[Effect]:
+        self.story.principal = principal
+        request = self._head()
+        is_metadata = self._rules.policy.is_metadata(request.method, request.upstream, request.path)
+        if self.story.endpoint is None and is_metadata:
+            self.story.endpoint = Endpoint(EndpointKind.METADATA, request.upstream, request.path)
+        if self.story.endpoint is None:
+            return self._refuse(
+                Refusal(403, Code.ENDPOINT_UNKNOWN, "This gateway does not know this endpoint, so it is not passed on.")
+            )
+        self.phase = Phase.READING_REQUEST
+        return [] if self._has_body else self._decide(self.story.endpoint)
+
+    def _on_request_body(self, data: bytes, *, end_of_stream: bool) -> list[Effect]:
+        self._request_body += data
+        limit = self._rules.max_request_bytes
+        if len(self._request_body) > limit:
+            return self._refuse(
+                Refusal(413, Code.REQUEST_TOO_LARGE, f"The request body is larger than the {limit} bytes allowed.")
+            )
+        if not end_of_stream or self.story.endpoint is None:
+            return []
+        return self._decide(self.story.endpoint)
+
+    def _decide(self, endpoint: Endpoint) -> list[Effect]:
+        request = self._head()
+        dialect = DIALECTS.get(endpoint.kind)
+        if dialect is not None:
+            try:
+                self.story.prompt = dialect.parse_request(bytes(self._request_body))
+            except BadRequest as fault:
+                return self._refuse(Refusal(400, Code.REQUEST_BODY, f"The request body is refused: {fault}."))
+        facts = Facts(
+            endpoint=endpoint.kind,
+            upstream=endpoint.upstream,
+            method=request.method,
+            host=request.host,
+            path=endpoint.path,
+            model=None if self.story.prompt is None else self.story.prompt.model,
+            repository=request.repository,
+        )
+        if self.story.principal is None:
+            raise IllegalEvent("a decision without a principal")
+        self.story.decision = self._rules.policy.decide(self.story.principal, facts)
+        match self.story.decision.effect:
+            case PolicyEffect.ALLOW:
+                return self._on_allowed(endpoint, self.story.decision.credential)
+            case PolicyEffect.DENY:
+                # 422 on model endpoints: Copilot clients show its message and do not sign in again or retry.
+                status = 403 if dialect is None else 422
+                return self._refuse(Refusal(status, Code.POLICY_DENIED, self.story.decision.reason))
+            case _:
+                assert_never(self.story.decision.effect)
+
+    def _on_allowed(self, endpoint: Endpoint, credential: str | None) -> list[Effect]:
+        if credential is None:
+            return self._open()
+        self.phase = Phase.FETCHING_CREDENTIAL
+        return [FetchCredential(credential, endpoint.upstream)]
+
+    def _on_credential(self, credential: Credential) -> list[Effect]:
+        self._credential = credential
+        return self._open()
+
+    def _open(self) -> list[Effect]:
+        self.phase = Phase.OPENING
+        self._after_recording = self._release_request()
+        return [Record(self._opening_entry(), None)]
+
+    def _release_request(self) -> list[Effect]:
+        if self.story.endpoint is None:
+            raise IllegalEvent("a release without an endpoint")
+        body = bytes(self._request_body)
+        cluster = self._rules.upstream_hosts[self.story.endpoint.upstream]
+        if (
+            self._credential is not None
+            and self._credential.api_host
+            and self.story.endpoint.upstream is Upstream.COPILOT_API
+        ):
+            cluster = self._credential.api_host
+        set_headers, remove = upstream_headers(
+            self._head(), self.story.endpoint, self._credential, cluster, len(body) if self._has_body else None
+        )
+        effects: list[Effect] = [PassRequestHeaders(set_headers, remove, self.story.id)]
+        if not self._has_body:
+            return effects
+        ends_here = self._request_trailers is None
+        pieces = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)] or [b""]
+        effects += [PassRequestBody(piece, end_of_stream=False) for piece in pieces[:-1]]
+        effects.append(PassRequestBody(pieces[-1], end_of_stream=ends_here))
+        if self._request_trailers is not None:
+            effects.append(PassRequestTrailers(self._request_trailers))
+        return effects
+
+    # --- the response --------------------------------------------------------------------------------------------
+
+    def _on_response_headers(self, event: ResponseHeaders) -> list[Effect]:
+        self.story.timing.response_headers = self.story.elapsed()
+        self._response_headers = event.headers
+        fields = dict(event.headers)
+        self.story.status = int(fields.get(":status", "0"))
+        self.story.content_type = fields.get("content-type")
+        if not event.from_upstream:
+            return self._refuse(_unavailable(self.story.status))
+        if self.phase is not Phase.AWAITING_RESPONSE:
+            raise IllegalEvent("an upstream answered a request that was not released")
+        self.story.upstream_status = self.story.status
+        if self.story.status == 401:
+            # It is the gateway's credential that was refused: a 401 would send the developer to sign in again.
+            return self._refuse(
+                Refusal(502, Code.CREDENTIAL_REFUSED, "GitHub refused the gateway's credential; tell its operator.")
+            )
+        chosen = body_for(
+            event.headers,
+            self.story.status,
+            None if self.story.endpoint is None else DIALECTS.get(self.story.endpoint.kind),
+            self._secrets(),
+            self.story.timing,
+            max_bytes=self._rules.max_answer_bytes,
+            max_event_bytes=self._rules.max_event_bytes,
+        )
+        if isinstance(chosen, Refusal):
+            return self._refuse(chosen)
+        self._body = chosen
+        self.phase = Phase.READING_RESPONSE
+        if event.end_of_stream:
+            return self._close([self._pass_response_headers()])
+        if chosen.holds:
+            return []
+        self._answering = True
+        return [self._pass_response_headers()]
+
+    def _on_response_body(self, data: bytes, *, end_of_stream: bool) -> list[Effect]:
+        self.story.response_bytes += len(data)
+        released = self._reader().feed(data, self.story.elapsed())
+        if isinstance(released, Refusal):
+            return self._refuse(released)
+        effects: list[Effect] = []
+        if released and self._answering:
+            effects = [PassResponseBody(piece, end_of_stream=False) for piece in _pieces(released)]
+        return effects + self._on_response_end(None) if end_of_stream else effects
+
+    def _on_response_end(self, trailers: list[str] | None) -> list[Effect]:
+        tail = self._reader().finish(self.story.elapsed())
+        if isinstance(tail, Refusal):
+            return self._refuse(tail)
+        effects: list[Effect] = [] if self._answering else [self._pass_response_headers()]
+        pieces = _pieces(tail) or ([b""] if trailers is None else [])
+        effects += [PassResponseBody(piece, end_of_stream=False) for piece in pieces[:-1]]
+        effects += [PassResponseBody(piece, end_of_stream=trailers is None) for piece in pieces[-1:]]
+        if trailers is not None:
+            effects.append(PassResponseTrailers(trailers))
+        return self._close(effects)
+
+    def _close(self, release: list[Effect]) -> list[Effect]:
+        self.story.completed()
+        self._after_recording = [*release, Finish()]
+        return [self._record_closing()]
+
+    def _pass_response_headers(self) -> PassResponseHeaders:
+        mask = EchoMask(self._secrets())
+        masked = [(name, mask.mask_text(value)) for name, value in self._response_headers if name[0] != ":"]
+        changed = [pair for pair in masked if pair not in self._response_headers]
+        names = [name for name, _ in masked]
+        return PassResponseHeaders([(DECISION_HEADER, self.story.id), *changed], removed_from_response(names))
+
+    # --- recording, refusing, ending -----------------------------------------------------------------------------
+
+    def _refuse(self, refusal: Refusal) -> list[Effect]:
+        """Answer with an error; once bytes of an answer are out, cut the exchange instead."""
+        self.story.refused(refusal)
+        if self._answering:
+            self._after_recording = [Fail(refusal.code)]
+        else:
+            self.story.status = refusal.status
+            self._after_recording = [self._respond(refusal), Finish()]
+        return [self._record_closing()]
+
+    def _respond(self, refusal: Refusal) -> Respond:
+        # Where no dialect is spoken the error has the shape every client of these hosts can read.
+        kind = EndpointKind.CHAT if self.story.endpoint is None else self.story.endpoint.kind
+        dialect = DIALECTS.get(kind, DIALECTS[EndpointKind.CHAT])
+        headers = [("content-type", "application/json"), (DECISION_HEADER, self.story.id)]
+        if refusal.status == 401:
+            headers.append(("www-authenticate", "Bearer"))
+        return Respond(refusal.status, headers, dialect.error_body(refusal, self.story.id), refusal.code, self.story.id)
+
+    def _record_closing(self) -> Record:
+        self.phase = Phase.CLOSING
+        opening = None if self._opening_written else self._opening_entry()
+        self._closing_written = True
+        self.story.answer = None if self._body is None else self._body.answer()
+        return Record(opening, self.story.closing())
+
+    def _opening_entry(self) -> dict[str, Any]:
+        self._opening_written = True
+        self.story.request_bytes = len(self._request_body)
+        return self.story.opening(self._rules.sessions, self._rules.policy.digest)
+
+    def _on_recorded(self) -> list[Effect]:
+        effects, self._after_recording = self._after_recording, []
+        if self.phase is Phase.OPENING:
+            self.story.timing.released = self.story.elapsed()
+            self.phase = Phase.AWAITING_RESPONSE
+            self._request_body.clear()
+        else:
+            self.phase = Phase.DONE
+        return effects
+
+    def _on_recording_failed(self) -> list[Effect]:
+        self.story.refusal, self.story.outcome = _RECORDING, Outcome.FAILED
+        self.phase = Phase.DONE
+        if self._answering:
+            return [Fail(_RECORDING.code)]
+        return [self._respond(_RECORDING), Finish()]
+
+    def _on_ended(self, end: End) -> list[Effect]:
+        if self.phase in {Phase.NEW, Phase.DONE} or self._closing_written:
+            self.phase = Phase.DONE
+            return []
+        self.story.outcome, self.story.refusal = _ENDED[end]
+        self._after_recording = []
+        return [self._record_closing()]
+
+    def _head(self) -> Request:
+        if self.story.request is None:
+            raise IllegalEvent("no request headers yet")
+        return self.story.request
+
+    def _reader(self) -> Body:
+        if self._body is None:
+            raise IllegalEvent("no response headers yet")
+        return self._body
+
+    def _secrets(self) -> tuple[Secret, ...]:
+        return () if self._credential is None else self._credential.secrets
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    return [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
+
+
+def _unavailable(envoy_status: int) -> Refusal:
+    status = envoy_status if envoy_status in {502, 503, 504} else 502
+    return Refusal(status, Code.UPSTREAM_UNAVAILABLE, "The upstream cannot be reached, or did not answer.")

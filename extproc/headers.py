@@ -1,0 +1,128 @@
+"""Decide which header fields and query parameters never pass the gateway, and which the record keeps. Pure.
+
+Header names are in lower case, as Envoy delivers them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import unquote_plus
+
+# The one field of ours that goes on to Envoy's router. It is not in `removed_from_request` because the caller always
+# overwrites it: a client's value cannot survive.
+UPSTREAM_HEADER = "x-gateway-upstream"
+
+# The rule, in the order of the alternatives:
+# 1. credentials by the last words of their name, as in proxy-authorization, x-goog-api-key, x-amz-security-token;
+# 2. credentials whose name does not say so;
+# 3. who the caller is and how he came (RFC 7239, RFC 9110 section 7.6.3, and what proxies used before);
+# 4. what could make the upstream understand another request than the one that was decided on;
+# 5. names that belong to the gateway and to Envoy.
+_REMOVED_FROM_REQUEST = re.compile(
+    r"(?:.*-)?(?:authorization|api-?key|access-?key|subscription-key|token|secret|password|jwt|jwt-assertion)"
+    r"|cookie2?|request-hmac|copilot-edits-session"
+    r"|forwarded|via|proxy-connection|(?:.*-)?(?:client|connecting|real)-ip|x-forwarded-.*"
+    r"|x-http-method(?:-override)?|x-method-override|x-original-.*|x-rewrite-url"
+    r"|x-gateway-(?!upstream$).*|x-envoy-.*",
+    re.IGNORECASE,
+)
+
+# Copilot mints this one in an answer that passed the gateway (`/models/session`, `/auto`) and expects it back in the
+# next chat request; it works only together with the credential the gateway injects.
+_KEPT_IN_REQUEST = frozenset({"copilot-session-token"})
+
+# Credentials that the upstream hands to whoever holds the gateway's credential, names that are ours, and `alt-svc`
+# (RFC 7838), which would show the client a way around the gateway.
+_REMOVED_FROM_RESPONSE = re.compile(r"set-cookie2?|copilot-edits-session|alt-svc|x-gateway-.*", re.IGNORECASE)
+
+# Compared after decoding, in lower case, without `-` and `_`.
+_CREDENTIAL_PARAMS = frozenset(
+    {"key", "apikey", "xapikey", "token", "accesstoken", "authtoken", "idtoken", "refreshtoken", "privatetoken"}
+    | {"githubtoken", "oauthtoken", "bearer", "bearertoken", "jwt", "auth", "authorization", "clientsecret", "password"}
+)
+
+_FACT_CHARS = 256
+_NO_REPOSITORY = "__no_repository__"  # what Copilot clients send outside a repository
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """What a client says about itself, at most 256 characters each: labels for the record, never proof of identity."""
+
+    user_agent: str | None
+    editor_version: str | None
+    editor_plugin_version: str | None
+    integration_id: str | None
+    initiator: str | None
+    interaction_id: str | None
+    interaction_type: str | None
+    session_id: str | None
+    intent: str | None
+    repository: str | None
+
+
+def removed_from_request(names: Iterable[str]) -> list[str]:
+    """Return which of the request header `names` must not go upstream, each once, in their order."""
+    return [name for name in dict.fromkeys(names) if _stays_here(name)]
+
+
+# Clients send the same few names over and over; remembering the answer makes a request's check five times faster.
+@lru_cache(maxsize=1024)
+def _stays_here(name: str) -> bool:
+    return name not in _KEPT_IN_REQUEST and _REMOVED_FROM_REQUEST.fullmatch(name) is not None
+
+
+def removed_from_response(names: Iterable[str]) -> list[str]:
+    """Return which of the response header `names` must not reach the client, each once, in their order."""
+    return [name for name in dict.fromkeys(names) if _REMOVED_FROM_RESPONSE.fullmatch(name)]
+
+
+def without_credential_params(target: str) -> str:
+    """Drop the query parameters of a request target that carry a credential; every other byte stays as it is."""
+    path, mark, query = target.partition("?")
+    if not mark:
+        return target
+    params = query.split("&")
+    kept = [param for param in params if not _is_credential_param(param)]
+    if len(kept) == len(params):
+        return target
+    return f"{path}?{'&'.join(kept)}" if kept else path
+
+
+def _is_credential_param(param: str) -> bool:
+    # `token[]` and `token[a]` are the parameter `token` to servers that read lists and maps from queries.
+    name = unquote_plus(param.partition("=")[0]).partition("[")[0]
+    return name.strip().lower().replace("-", "").replace("_", "") in _CREDENTIAL_PARAMS
+
+
+def client_facts(headers: Sequence[tuple[str, str]]) -> ClientFacts:
+    """Read the client's labels from request `headers`, given as (lower-case name, value); the first value wins."""
+    first: dict[str, str] = {}
+    for name, value in headers:
+        first.setdefault(name, value)
+
+    def fact(*names: str) -> str | None:
+        return next((text for name in names if (text := _plain(first.get(name, "")))), None)
+
+    repository = fact("x-github-repository-nwo")
+    return ClientFacts(
+        user_agent=fact("user-agent"),
+        editor_version=fact("editor-version"),
+        editor_plugin_version=fact("editor-plugin-version"),
+        integration_id=fact("copilot-integration-id"),
+        initiator=fact("x-initiator"),
+        interaction_id=fact("x-interaction-id"),
+        interaction_type=fact("x-interaction-type"),
+        session_id=fact("x-client-session-id", "x-session-id", "vscode-sessionid"),
+        intent=fact("openai-intent"),
+        repository=None if repository == _NO_REPOSITORY else repository,
+    )
+
+
+def _plain(value: str) -> str:
+    # `isprintable` also rejects line separators and direction overrides, which forge what a terminal shows.
+    text = value if value.isprintable() else "".join(char for char in value if char.isprintable())
+    return text.strip()[:_FACT_CHARS]

@@ -1,0 +1,1 @@
+"""Fetch what verification needs from issuers: signing keys and, for Entra, group memberships."""

@@ -1,0 +1,441 @@
+"""Read the policy file: YAML to a checked `Policy`, and every fault of the file with its line and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import ErrorDetails
+
+from extproc.endpoint import EndpointKind, Upstream
+from extproc.errors import ConfigError
+from extproc.policy import DEFAULT_RULE, Condition, Effect, Passthrough, Policy, condition, path_glob, rule
+
+# A policy is written by people; these bounds stop a wrong file, not a large company (a rule takes about 200 bytes).
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 8
+
+Loc = tuple[str | int, ...]
+Fault = tuple[Loc, str]
+
+
+# --- The shape of the file -------------------------------------------------------------------------------------------
+
+
+def _glob(name: str) -> AfterValidator:
+    def check(glob: str) -> str:
+        condition(name, [glob])
+        return glob
+
+    return AfterValidator(check)
+
+
+def _not_default(rule_id: str) -> str:
+    if rule_id == DEFAULT_RULE:
+        raise ValueError(f'"{DEFAULT_RULE}" names the denial when no rule matches; expected another id')
+    return rule_id
+
+
+_METADATA = re.compile(rf"(?:(?P<upstream>{'|'.join(Upstream)}): *)?(?P<method>[A-Z]+) +(?P<path>/\S*)")
+
+
+# YAML reads `- github-api: GET /repos/**` as a mapping of one key; it means the same as in quotes.
+def _joined(entry: object) -> object:
+    if isinstance(entry, dict) and len(entry) == 1:
+        ((upstream, rest),) = entry.items()
+        return f"{upstream}: {rest}" if isinstance(rest, str) else entry
+    return entry
+
+
+def _passthrough(entry: str) -> Passthrough:
+    parts = _METADATA.fullmatch(entry)
+    if parts is None:
+        names = ", ".join(Upstream)
+        raise ValueError(f'expected "METHOD /path" or "UPSTREAM: METHOD /path", where UPSTREAM is one of {names}')
+    upstream = parts["upstream"]
+    return Passthrough(parts["method"], Upstream(upstream) if upstream else None, path_glob(parts["path"]))
+
+
+def _metadata_entry(entry: str) -> str:
+    _passthrough(entry)
+    return entry
+
+
+_METADATA_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "pattern": f"^{_METADATA.pattern.replace('?P<', '?<')}$"},
+        {
+            "type": "object",
+            "properties": {name.value: {"type": "string", "pattern": r"^[A-Z]+ +/\S*$"} for name in Upstream},
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        },
+    ]
+}
+
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[Text], Field(min_length=1)]
+Method = Annotated[str, Field(pattern="^[A-Z]+$")]
+RuleId = Annotated[str, Field(pattern="^[a-z0-9-]+$", max_length=64), AfterValidator(_not_default)]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+ClaimGlobs = Annotated[list[Annotated[Text, _glob("claims")]], Field(min_length=1)]
+Metadata = Annotated[str, BeforeValidator(_joined), AfterValidator(_metadata_entry), WithJsonSchema(_METADATA_SCHEMA)]
+
+
+def _some(description: str) -> Any:  # noqa: ANN401 - pydantic's Field() is Any too
+    """Describe a list that may be left out but not be empty: an empty one would match nothing, against all hope."""
+    return Field(default_factory=list, min_length=1, description=description)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class When(_Model):
+    """Conditions: all keys given must hold, each by any of its values. A fact that a request lacks holds none."""
+
+    groups: list[Text] = _some("Group names, as under `groups` of the file or as the issuer sends them.")
+    users: list[Text] = _some("Names or ids of principals; a name may exist at several issuers, an id does not.")
+    claims: dict[Text, ClaimGlobs] = Field(
+        default_factory=dict, min_length=1, description="Claims that must all match, each one of its globs; with case."
+    )
+    kinds: list[Literal["person", "workload"]] = _some("A person, or a workload such as a CI job.")
+    issuers: list[Text] = _some("OIDC issuers, exactly as in the `iss` claim.")
+    endpoints: list[EndpointKind] = _some("Kinds of endpoint.")
+    models: list[Annotated[Text, _glob("models")]] = _some("Globs of model names; without case.")
+    upstreams: list[Upstream] = _some("Where the request goes.")
+    hosts: list[Annotated[Text, _glob("hosts")]] = _some("Globs of the host that the client asked for.")
+    methods: list[Method] = _some("HTTP methods, in capitals.")
+    paths: list[Annotated[Text, _glob("paths")]] = _some("`*` in one segment, `**` for any segments; without case.")
+    repositories: list[Annotated[Text, _glob("repositories")]] = _some("`OWNER/NAME`, `*` in either; without case.")
+
+
+class RuleModel(_Model):
+    """One rule; the first whose conditions all hold decides."""
+
+    id: RuleId = Field(description="Unique name; clients, records and metrics show it.")
+    when: When = Field(default_factory=When, description="Left out, the rule matches every request.")
+    effect: Effect
+    credential: Text = Field(default_factory=str, description="Upstream credential, for an allow rule.")
+    reason: Reason = Field(default_factory=str, description="Shown to the developer when the rule denies.")
+
+
+class PolicyModel(_Model):
+    """Who may do what through the gateway, with which credential. What no rule allows is denied."""
+
+    version: Literal[1]
+    credential: Text = Field(default_factory=str, description="Upstream credential of allow rules that name none.")
+    groups: dict[Text, Texts] = Field(
+        default_factory=dict, description="Readable names for the issuer's group ids; a name not here means itself."
+    )
+    metadata: list[Metadata] = _some('Requests passed on without a look at their body: "METHOD /path-glob".')
+    rules: list[RuleModel] = Field(description="In order: the first that matches decides.")
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the file, for editors; `docs/policy.schema.json` is a copy."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **PolicyModel.model_json_schema()}
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> Policy:
+    """Read and check the policy file at `path`.
+
+    Raises:
+        ConfigError: the file cannot be read or has faults; the text has one line for each, with its place in the file.
+
+    """
+    raw = _bytes(path)
+    model = _checked(_Notes(path), raw)
+    default = model.credential or None
+    return Policy(
+        rules=tuple(
+            rule(r.id, r.effect, _conditions(r.when, model), reason=r.reason, credential=r.credential or default)
+            for r in model.rules
+        ),
+        metadata=tuple(_passthrough(entry) for entry in model.metadata),
+        credential=default,
+        digest=hashlib.sha256(raw).hexdigest(),
+    )
+
+
+def warnings(path: Path) -> list[str]:
+    """Return what the policy file at `path` says but probably does not mean, one line each; raise as `load` does."""
+    notes = _Notes(path)
+    for loc, text in _doubts(_checked(notes, _bytes(path))):
+        notes.add(loc, text)
+    return notes.told()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes")
+    return raw
+
+
+def _checked(notes: _Notes, raw: bytes) -> PolicyModel:
+    data = _value(_parsed(notes, raw), (), notes)
+    for loc, text in _conflicts(data):
+        notes.add(loc, text)
+    model = None
+    try:
+        model = PolicyModel.model_validate(data)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            notes.add(*_fault(details))
+    if model is None or notes.told():
+        raise ConfigError("\n".join(notes.told()))
+    return model
+
+
+def _conditions(when: When, model: PolicyModel) -> list[Condition]:
+    conditions = [condition(f"claims.{claim}", globs) for claim, globs in when.claims.items()]
+    for name, wanted in when:
+        if name == "groups" and wanted:
+            ids = [group_id for group in wanted for group_id in model.groups.get(group, [group])]
+            conditions.append(condition(name, wanted, ids))
+        elif name != "claims" and wanted:
+            conditions.append(condition(name, wanted))
+    return conditions
+
+
+# --- YAML with lines -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What there is to say about a file, and the line of every key and list item to say it with."""
+
+    path: Path
+    lines: dict[Loc, int] = field(default_factory=dict)
+    notes: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, loc: Loc, text: str, line: int | None = None) -> None:
+        """Note a text about the place `loc`; a key that is not in the file has the line of what should hold it."""
+        known = loc
+        while known and known not in self.lines:
+            known = known[:-1]
+        steps = (f"[{step}]" if isinstance(step, int) else f".{_plain(step)}" for step in loc)
+        place = "".join(steps).removeprefix(".")
+        self.notes.append((line or self.lines[known], f"{place}: {text}" if place else text))
+
+    def told(self) -> list[str]:
+        """Return the notes in the order of the file: `policy.yaml:14: rules[2].id: …`."""
+        return [f"{self.path}:{line}: {text}" for line, text in sorted(self.notes, key=lambda note: note[0])]
+
+    def fatal(self, line: int, text: str) -> ConfigError:
+        """Return the error of a file that is not even YAML; `line` counts from 0 as PyYAML's marks do."""
+        return ConfigError(f"{self.path}:{line + 1}: {text}")
+
+
+@dataclass(frozen=True, slots=True)
+class _NotText:
+    """A value that YAML reads neither as text, list nor mapping (`yes`, `1.0`, nothing); no field takes one."""
+
+    raw: str
+    kind: str
+
+
+def _parsed(notes: _Notes, raw: bytes) -> yaml.Node:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise notes.fatal(raw[: error.start].count(b"\n"), "not UTF-8") from error
+    if "\t" in text:
+        raise notes.fatal(text[: text.index("\t")].count("\n"), "a tab; write spaces")
+    try:
+        _refuse_aliases_and_depth(notes, text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        raise notes.fatal(mark.line if mark else 0, f"not valid YAML: {said}") from error
+    except yaml.reader.ReaderError as error:
+        raise notes.fatal(text[: error.position].count("\n"), "a character that YAML does not allow") from error
+    if root is None:
+        raise notes.fatal(0, 'the file is empty; expected "version: 1" and "rules:"')
+    return root
+
+
+# The parser's events come before any tree is built, so what is refused here has cost neither memory nor stack.
+def _refuse_aliases_and_depth(notes: _Notes, text: str) -> None:
+    depth = 0
+    line = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line if event.start_mark else line
+        if getattr(event, "anchor", None):
+            raise notes.fatal(line, "a YAML anchor or alias; quote text that begins with & or *")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise notes.fatal(line, f"nested more than {MAX_DEPTH} levels deep")
+
+
+# YAML's "\ud800" makes a text that has no UTF-8, so no record and no answer could hold it.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _value(node: yaml.Node, loc: Loc, notes: _Notes) -> object:
+    notes.lines.setdefault(loc, node.start_mark.line + 1)
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    if isinstance(node, yaml.SequenceNode) and kind == "seq":
+        return [_value(item, (*loc, index), notes) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode) and kind == "map":
+        return _mapping(node, loc, notes)
+    if not isinstance(node, yaml.ScalarNode):
+        return _NotText("this", kind)
+    if kind == "int" and re.fullmatch(r"[0-9]{1,9}", node.value):
+        return int(node.value)
+    if kind == "str" and _SURROGATE.search(node.value):
+        return _NotText(node.value.encode("ascii", "backslashreplace").decode(), "half a character")
+    return node.value if kind == "str" else _NotText(node.value, kind)
+
+
+def _mapping(node: yaml.MappingNode, loc: Loc, notes: _Notes) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        key = _value(key_node, (*loc, "key", line), notes)
+        if not isinstance(key, str):
+            notes.add(loc, f"expected text as a key; got {_got(key)}", line)
+            key = str(getattr(key, "raw", key))
+        if key in values:
+            notes.add((*loc, key), f"the key is already on line {notes.lines[*loc, key]}", line)
+        else:
+            notes.lines[*loc, key] = line
+            values[key] = _value(value_node, (*loc, key), notes)
+    return values
+
+
+# --- What is wrong, in words -----------------------------------------------------------------------------------------
+
+_KINDS = {"bool": "a boolean", "int": "a number", "float": "a number", "timestamp": "a date"}
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _plain(key: str) -> str:
+    return key if re.fullmatch(r"[\w.:-]+", key) else _quoted(key)
+
+
+def _got(value: object) -> str:
+    match value:
+        case str():
+            text = _quoted(value)
+        case _NotText(kind="null"):
+            text = "nothing"
+        case _NotText(raw=raw, kind=kind):
+            text = f'{raw}, which YAML reads as {_KINDS.get(kind, kind)}: if text is meant, write "{raw}"'
+        case int():
+            text = f'the number {value}: if text is meant, write "{value}"'
+        case _:
+            text = "a list" if isinstance(value, list) else "a mapping"
+    return text
+
+
+def _fault(details: ErrorDetails) -> Fault:
+    loc = tuple(step for step in details["loc"] if step != "[key]")
+    got = details["input"]
+    context = details.get("ctx", {})
+    match details["type"]:
+        case "extra_forbidden":
+            text = _unknown_key(loc)
+        case "missing":
+            text = "required, but it is missing"
+        case "string_type":
+            text = f"expected text; got {_got(got)}"
+        case "list_type":
+            text = f"expected a list{f', write [{_plain(got)}]' if isinstance(got, str) else f'; got {_got(got)}'}"
+        case "dict_type" | "model_type":
+            text = f"expected a mapping (key: value); got {_got(got)}"
+        case "enum" | "literal_error":
+            text = f"expected {context['expected']}; got {_got(got)}"
+        case "too_short":
+            text = "empty, so it would match nothing; leave the key out instead"
+        case "string_pattern_mismatch":
+            text = f"expected text of the form {context['pattern']}; got {_got(got)}"
+        case "value_error":
+            text = f"{context['error']}; got {_got(got)}"
+        case _:
+            text = f"{details['msg']}; got {_got(got)}"
+    return loc, text
+
+
+def _unknown_key(loc: Loc) -> str:
+    models: dict[int, type[_Model]] = {1: PolicyModel, 3: RuleModel, 4: When}
+    known = models[len(loc)].model_fields
+    near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f'unknown key; did you mean "{near[0]}"?' if near else f"unknown key; known are {', '.join(known)}"
+
+
+def _conflicts(data: object) -> Iterator[Fault]:
+    """Yield faults that lie between fields; `data` is not checked yet, so that all faults are told at once."""
+    rules = data.get("rules") if isinstance(data, dict) else None
+    first: dict[str, int] = {}
+    for index, entry in enumerate(rules if isinstance(rules, list) else ()):
+        if not isinstance(entry, dict):
+            continue
+        rule_id = entry.get("id")
+        if isinstance(rule_id, str) and first.setdefault(rule_id, index) != index:
+            yield ("rules", index, "id"), f"the id is already that of rules[{first[rule_id]}]; expected a unique one"
+        if entry.get("effect") == Effect.DENY and "credential" in entry:
+            yield ("rules", index, "credential"), "a deny rule has no use for a credential"
+
+
+# The endpoints whose every request has the fact. A kind of endpoint not named here is taken not to have it.
+_HAVING = {"models": {EndpointKind.CHAT}, "repositories": set[EndpointKind]()}
+
+# Methods without a body worth recording (RFC 9110 section 9.2.1, "safe").
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+
+
+def _doubts(model: PolicyModel) -> Iterator[Fault]:
+    open_to_all: str | None = None
+    for index, entry in enumerate(model.rules):
+        loc = ("rules", index)
+        if open_to_all is not None:
+            yield loc, f'never reached: the rule "{open_to_all}" before it matches every request'
+        elif not entry.when.model_fields_set:
+            open_to_all = entry.id
+        if entry.effect is Effect.ALLOW and not (entry.credential or model.credential):
+            yield loc, "allows without an upstream credential: neither the rule nor the file names one"
+        if entry.effect is Effect.DENY:
+            yield from (((*loc, "when", name), text) for name, text in _holes(entry.when))
+    used = {name for entry in model.rules for name in entry.when.groups}
+    yield from ((("groups", name), "no rule uses this name") for name in model.groups if name not in used)
+    for index, text in enumerate(model.metadata):
+        if (method := _passthrough(text).method) not in _SAFE:
+            yield ("metadata", index), f"the body of a {method} is passed on without being understood or recorded"
+
+
+def _holes(when: When) -> Iterator[tuple[str, str]]:
+    for name, having in _HAVING.items():
+        lacking = sorted(set(when.endpoints or EndpointKind) - having)
+        if getattr(when, name) and lacking:
+            yield name, f"a request of {' or '.join(lacking)} may have none, and then this denial does not apply to it"

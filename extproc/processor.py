@@ -1,0 +1,339 @@
+"""The grpc.aio shell: it reads Envoy's messages, lets an `Exchange` decide, and runs the effects in their order.
+
+Every way out of a stream but `Finish` aborts it with a status other than OK: a stream that ends with OK too early makes
+Envoy let the exchange through unprocessed (Envoy's ext_proc filter, whatever `failure_mode_allow` says).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import grpc
+import grpc.aio
+
+from extproc import wire
+from extproc.credential import Credential
+from extproc.effects import Effect, Fail, FetchCredential, Finish, Identify, Record
+from extproc.endpoint import Upstream
+from extproc.errors import Code, Refused, StoreUnavailable
+from extproc.events import CredentialReady, End, Ended, Event, Identified, Recorded, RecordingFailed
+from extproc.events import Refused as RefusedEvent
+from extproc.exchange import Exchange, Phase, Rules
+from extproc.identity.principal import Principal
+from extproc.metrics import Metrics
+from extproc.recording.story import Story
+from extproc.secret import Secret
+from extproc.store.port import Recorder
+
+log = logging.getLogger("extproc.exchange")
+
+_Context = grpc.aio.ServicerContext[bytes, bytes]
+
+_STATUS = {
+    Code.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Code.GATEWAY_DRAINING: grpc.StatusCode.UNAVAILABLE,
+    Code.GATEWAY_PROTOCOL: grpc.StatusCode.FAILED_PRECONDITION,
+}
+_CODE_OF_END = {End.TIMEOUT: Code.GATEWAY_TIMEOUT, End.DRAIN: Code.GATEWAY_DRAINING}
+
+
+class Identities(Protocol):
+    """Verify tokens."""
+
+    def cached(self, token: Secret) -> Principal | None:
+        """Return the principal of a token verified a short while ago, without waiting."""
+        ...
+
+    async def verify(self, token: Secret) -> Principal:
+        """Return the principal of a token; raises `Refused`."""
+        ...
+
+
+class CredentialSource(Protocol):
+    """Supply upstream credentials."""
+
+    async def get(self, name: str, upstream: Upstream) -> Credential:
+        """Return the named credential for an upstream; raises `Refused`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long and how many; seconds where not said otherwise."""
+
+    max_exchanges: int
+    idle_seconds: float
+    total_seconds: float
+    drain_seconds: float
+    end_reason_seconds: float = 1.0
+    """How long to wait for Envoy's access log to say who ended an exchange."""
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """A running exchange, as the watchdog and the drain see it."""
+
+    exchange: Exchange
+    task: asyncio.Task[Any]
+    started: float
+    last_event: float
+    ended: asyncio.Future[End]
+    """Who ended the exchange, once Envoy's access log has said so."""
+    cut: End | None = None
+
+    def cut_off(self, end: End) -> None:
+        self.cut = end
+        self.task.cancel()
+
+
+class _Failed(Exception):
+    """Leave the stream with this code."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Processor:
+    """Serve ext_proc streams: one `Exchange` each."""
+
+    def __init__(
+        self,
+        *,
+        rules: Rules,
+        identities: Identities,
+        credentials: CredentialSource,
+        recorder: Recorder,
+        metrics: Metrics,
+        bounds: Bounds,
+        now: Callable[[], float],
+    ) -> None:
+        self._rules = rules
+        self._identities = identities
+        self._credentials = credentials
+        self._recorder = recorder
+        self._metrics = metrics
+        self._bounds = bounds
+        self._now = now
+        self._live: dict[str, _Live] = {}
+        self._closings: set[asyncio.Task[None]] = set()
+        self.draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # --- streams ------------------------------------------------------------------------------------------------
+
+    async def process(self, _requests: object, context: _Context) -> None:
+        """Serve one ext_proc stream."""
+        if self.draining:
+            await _abort(context, Code.GATEWAY_DRAINING)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a stream is served outside a task")
+        started = self._now()
+        ended = asyncio.get_running_loop().create_future()
+        live = _Live(Exchange(exchange_id(started), self._rules), task, started, started, ended)
+        self._live[live.exchange.story.id] = live
+        self._idle.clear()
+        self._metrics.streams_open.inc()
+        try:
+            code = await self._serve(live, context)
+        except asyncio.CancelledError:
+            # The peer cancelled the stream, as Envoy does when it has its answer. What is left to do must outlive
+            # this task.
+            self._finish_later(live)
+            raise
+        finally:
+            self._metrics.streams_open.dec()
+        self._forget(live.exchange)
+        if code is not None:
+            await _abort(context, code)
+
+    async def _serve(self, live: _Live, context: _Context) -> Code | None:
+        """Run the exchange to its end; return None for OK, or the code to abort with."""
+        try:
+            while live.exchange.phase is not Phase.DONE:
+                message = await _read(context)
+                if not isinstance(message, bytes):  # grpc.aio.EOF
+                    # Envoy half-closes when it resets an exchange; who was behind it only its access log knows.
+                    end = await self._who_ended(live)
+                    await self._record_end(live.exchange, end)
+                    return Code.CLIENT_GONE if end is End.CLIENT else Code.UPSTREAM_RESET
+                live.last_event = self._now()
+                await self._drive(live.exchange, wire.decode(message), context)
+        except _Failed as failed:
+            return failed.code
+        except asyncio.CancelledError:
+            if live.cut is None:
+                raise
+            live.task.uncancel()
+            await self._record_end(live.exchange, live.cut)
+            return _CODE_OF_END[live.cut]
+        except Exception as fault:  # noqa: BLE001 - whatever breaks, the exchange fails closed and is recorded
+            _log_fault(live.exchange, fault)
+            await self._record_end(live.exchange, End.FAULT)
+            return Code.GATEWAY_INTERNAL
+        return None
+
+    async def _drive(self, exchange: Exchange, event: Event, context: _Context | None) -> None:
+        """Give the exchange an event, and every event that follows from what it asks for."""
+        todo = deque(exchange.receive(event, self._now()))
+        while todo:
+            result = await self._run(todo.popleft(), context)
+            if result is not None:
+                todo.extend(exchange.receive(result, self._now()))
+
+    async def _run(self, effect: Effect, context: _Context | None) -> Event | None:
+        match effect:
+            case Identify():
+                return await self._identify(effect.token)
+            case FetchCredential():
+                return await self._credential(effect)
+            case Record():
+                return await self._record(effect)
+            case Fail():
+                raise _Failed(effect.code)
+            case Finish():
+                return None
+            case _:
+                if context is not None:
+                    await context.write(wire.encode(effect))
+        return None
+
+    async def _credential(self, effect: FetchCredential) -> Event:
+        try:
+            return CredentialReady(await self._credentials.get(effect.name, effect.upstream))
+        except Refused as refused:
+            return RefusedEvent(refused.refusal)
+
+    async def _record(self, effect: Record) -> Event:
+        try:
+            await self._recorder.append(effect.opening, effect.closing)
+        except StoreUnavailable:
+            log.exception("recording failed")
+            self._metrics.recording_failures.inc()
+            return RecordingFailed()
+        return Recorded()
+
+    async def _identify(self, token: Secret) -> Event:
+        known = self._identities.cached(token)
+        if known is not None:
+            return Identified(known)
+        try:
+            return Identified(await self._identities.verify(token))
+        except Refused as refused:
+            return RefusedEvent(refused.refusal)
+
+    # --- ends ---------------------------------------------------------------------------------------------------
+
+    async def access_logs(self, _requests: object, context: _Context) -> bytes:
+        """Take Envoy's access log of failed exchanges: it says whether client or upstream ended them."""
+        while isinstance(message := await _read(context), bytes):
+            for decision_id, end in wire.decode_ends(message):
+                live = self._live.get(decision_id)
+                if live is not None and not live.ended.done():
+                    live.ended.set_result(end)
+        return wire.ACCESS_LOG_REPLY
+
+    async def _who_ended(self, live: _Live) -> End:
+        try:
+            return await asyncio.wait_for(live.ended, self._bounds.end_reason_seconds)
+        except TimeoutError:
+            # Before our first reply Envoy's log has no decision id, and no upstream was asked: it was the client.
+            return End.ENVOY if live.exchange.released_to_upstream else End.CLIENT
+
+    async def _record_end(self, exchange: Exchange, end: End) -> None:
+        try:
+            await self._drive(exchange, Ended(end), None)
+        except _Failed:
+            return
+        except Exception as fault:  # noqa: BLE001 - the stream is aborted in any case; the next start closes the record
+            _log_fault(exchange, fault)
+
+    def _finish_later(self, live: _Live) -> None:
+        task = asyncio.get_running_loop().create_task(self._finish_cancelled(live))
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)
+
+    async def _finish_cancelled(self, live: _Live) -> None:
+        try:
+            if live.exchange.phase is not Phase.DONE:
+                await self._record_end(live.exchange, await self._who_ended(live))
+        finally:
+            self._forget(live.exchange)
+
+    # --- watchdog and drain ---------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Cut off exchanges that are stuck or too old; called by a timer."""
+        now = self._now()
+        for live in list(self._live.values()):
+            idle, age = now - live.last_event, now - live.started
+            if live.cut is None and (idle > self._bounds.idle_seconds or age > self._bounds.total_seconds):
+                live.cut_off(End.TIMEOUT)
+
+    async def drain(self) -> None:
+        """Refuse new exchanges, let the running ones finish within the bound, then cut off the rest."""
+        self.draining = True
+        await self._until_idle(self._bounds.drain_seconds)
+        for live in list(self._live.values()):
+            if live.cut is None:
+                live.cut_off(End.DRAIN)
+        await self._until_idle(self._bounds.drain_seconds)
+
+    async def _until_idle(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            log.warning("exchanges still run", extra={"fields": {"count": len(self._live)}})
+
+    def _forget(self, exchange: Exchange) -> None:
+        """Let go of an exchange whose record is closed."""
+        self._live.pop(exchange.story.id, None)
+        if not self._live:
+            self._idle.set()
+        self._report(exchange.story)
+
+    def _report(self, story: Story) -> None:
+        self._metrics.observe(story, self._now())
+        fields = {
+            "decision_id": story.id,
+            "outcome": story.outcome,
+            "status": story.status,
+            "endpoint": None if story.endpoint is None else story.endpoint.kind,
+            "rule": None if story.decision is None else story.decision.rule_id,
+            "code": None if story.refusal is None else story.refusal.code,
+            "duration_ms": round((self._now() - story.opened_at) * 1000, 1) if story.opened_at else None,
+        }
+        log.info("exchange", extra={"fields": fields})
+
+
+async def _read(context: _Context) -> object:
+    """Return the next message, or `grpc.aio.EOF`, which the type stubs leave out."""
+    return await context.read()
+
+
+async def _abort(context: _Context, code: Code) -> NoReturn:
+    await context.abort(_STATUS.get(code, grpc.StatusCode.INTERNAL), code)
+
+
+def _log_fault(exchange: Exchange, fault: BaseException) -> None:
+    """Log where it broke, never what it said: an exception's text can quote a prompt or a token."""
+    frames = []
+    frame = fault.__traceback__
+    while frame is not None:
+        frames.append(f"{frame.tb_frame.f_code.co_filename.rpartition('/')[2]}:{frame.tb_lineno}")
+        frame = frame.tb_next
+    fields = {"decision_id": exchange.story.id, "phase": exchange.phase.name, "fault": type(fault).__name__}
+    log.error("fault", extra={"fields": {**fields, "at": frames}})
+
+
+def exchange_id(now: float) -> str:
+    """Make an id that sorts by time: 48 bits of milliseconds, 80 random bits, in hex (the idea of UUIDv7, RFC 9562)."""
+    return f"{int(now * 1000):012x}{secrets.token_hex(10)}"

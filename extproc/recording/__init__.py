@@ -1,0 +1,1 @@
+"""Build the document of an exchange; nothing here does I/O."""

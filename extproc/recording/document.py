@@ -1,0 +1,180 @@
+"""The document of an exchange: an opening entry before anything is released, a closing entry when all is known.
+
+Entries are JSON objects, given as dictionaries; `merged` joins both into the one document that readers see. Times
+are unix seconds; everything inside `timing` is in milliseconds after `opened_at`. The format is described for readers
+in docs/recording.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from extproc.conversation import Answer, Prompt
+from extproc.errors import Code, Refusal
+from extproc.headers import ClientFacts
+from extproc.identity.principal import Principal
+from extproc.policy import Decision
+
+VERSION = 1
+
+
+class Outcome(StrEnum):
+    """How an exchange ended."""
+
+    COMPLETED = "completed"
+    DENIED = "denied"
+    ABORTED = "aborted"  # by the client
+    UPSTREAM_ERROR = "upstream_error"
+    FAILED = "failed"  # by this gateway
+    INTERRUPTED = "interrupted"  # the gateway stopped or died in the middle
+
+
+@dataclass(slots=True)
+class Timing:
+    """When things happened, in milliseconds after the exchange was opened; None for what never happened."""
+
+    released: float | None = None
+    response_headers: float | None = None
+    pieces: list[tuple[float, str, int]] = field(default_factory=list)
+    """Each streamed piece: time, channel, and how many characters it added to that channel."""
+
+
+def opening(
+    *,
+    exchange_id: str,
+    session: str,
+    opened_at: float,
+    principal: Principal | None,
+    decision: Decision | None,
+    policy_digest: str,
+    client: ClientFacts,
+    client_address: str | None,
+    request: Mapping[str, Any],
+    prompt: Prompt | None,
+    body_bytes: int,
+) -> dict[str, Any]:
+    """Build the entry that must be durable before the request leaves."""
+    return {
+        "v": VERSION,
+        "id": exchange_id,
+        "session": session,
+        "opened_at": opened_at,
+        "principal": None if principal is None else _principal(principal),
+        "decision": None if decision is None else {"id": exchange_id, **_decision(decision), "policy": policy_digest},
+        "client": {"address": client_address, **asdict(client)},
+        "request": {**request, "body_bytes": body_bytes, **_prompt(prompt)},
+    }
+
+
+def closing(
+    *,
+    exchange_id: str,
+    opened_at: float,
+    closed_at: float,
+    outcome: Outcome,
+    refusal: Refusal | None,
+    status: int | None,
+    upstream_status: int | None,
+    content_type: str | None,
+    body_bytes: int,
+    answer: Answer | None,
+    timing: Timing,
+) -> dict[str, Any]:
+    """Build the entry that must be durable before the end of the response is released."""
+    return {
+        "v": VERSION,
+        "id": exchange_id,
+        "closed_at": closed_at,
+        "outcome": outcome,
+        "error": None if refusal is None else {"code": refusal.code, "message": refusal.message},
+        "response": {
+            "status": status,
+            "upstream_status": upstream_status,
+            "content_type": content_type,
+            "body_bytes": body_bytes,
+            **_answer(answer),
+        },
+        "timing": {
+            "released": timing.released,
+            "response_headers": timing.response_headers,
+            "first_piece": timing.pieces[0][0] if timing.pieces else None,
+            "pieces": timing.pieces,
+            "closed": round((closed_at - opened_at) * 1000, 3),
+        },
+    }
+
+
+def interrupted(exchange_id: str, now: float) -> dict[str, Any]:
+    """Build the closing entry of an exchange whose process died; what was streamed before is not known."""
+    return closing(
+        exchange_id=exchange_id,
+        opened_at=now,
+        closed_at=now,
+        outcome=Outcome.INTERRUPTED,
+        refusal=Refusal(500, Code.GATEWAY_INTERNAL, "The gateway process ended before the exchange did."),
+        status=None,
+        upstream_status=None,
+        content_type=None,
+        body_bytes=0,
+        answer=None,
+        timing=Timing(),
+    )
+
+
+def merged(opened: Mapping[str, Any], closed: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Join the entries of an exchange into its document."""
+    if closed is None:
+        return {**opened, "outcome": "open", "error": None, "closed_at": None, "response": None, "timing": None}
+    return {**opened, **closed}
+
+
+def _principal(principal: Principal) -> dict[str, Any]:
+    return {
+        "id": principal.id,
+        "name": principal.name,
+        "kind": principal.kind,
+        "issuer": principal.issuer,
+        "groups": sorted(principal.groups),
+        "claims": dict(principal.claims),
+    }
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "effect": decision.effect,
+        "rule": decision.rule_id,
+        "reason": decision.reason,
+        "credential": decision.credential,
+    }
+
+
+def _prompt(prompt: Prompt | None) -> dict[str, Any]:
+    if prompt is None:
+        return {"model": None}
+    return {"model": prompt.model, "messages": prompt.messages, "tools": prompt.tools, "stream": prompt.stream}
+
+
+def _answer(answer: Answer | None) -> dict[str, Any]:
+    if answer is None:
+        return {}
+    choices = [asdict(choice) for choice in answer.choices]
+    first: Mapping[str, Any] = choices[0] if choices else {}
+    fields = {
+        "model": answer.model,
+        "text": first.get("text"),
+        "reasoning": first.get("reasoning"),
+        "tool_calls": first.get("tool_calls", []),
+        "finish_reason": first.get("finish_reason"),
+        "usage": None if answer.usage is None else asdict(answer.usage),
+        "complete": answer.complete,
+        "error": answer.error,
+    }
+    # Nearly every answer has one choice; the others are kept beside it only where they exist.
+    if len(choices) > 1:
+        fields["choices"] = choices
+    if answer.unparsed:
+        fields["unparsed"] = answer.unparsed
+    return fields

@@ -1,0 +1,97 @@
+"""What is known of one exchange while it runs, and the two entries made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from extproc.conversation import Answer, Prompt
+from extproc.endpoint import Endpoint
+from extproc.errors import Refusal
+from extproc.identity.principal import Principal
+from extproc.policy import Decision
+from extproc.recording import document
+from extproc.recording.document import Outcome, Timing
+from extproc.recording.session import Sessions
+from extproc.request import Request
+
+
+@dataclass(slots=True)
+class Story:
+    """Gather the facts of an exchange as they become known; times are unix seconds."""
+
+    id: str
+    opened_at: float = 0.0
+    now: float = 0.0
+    request: Request | None = None
+    client_address: str | None = None
+    request_bytes: int = 0
+    principal: Principal | None = None
+    endpoint: Endpoint | None = None
+    prompt: Prompt | None = None
+    decision: Decision | None = None
+    status: int | None = None
+    upstream_status: int | None = None
+    content_type: str | None = None
+    response_bytes: int = 0
+    answer: Answer | None = None
+    outcome: Outcome | None = None
+    refusal: Refusal | None = None
+    timing: Timing = field(default_factory=Timing)
+
+    def elapsed(self) -> float:
+        """Return the milliseconds since the opening."""
+        return round((self.now - self.opened_at) * 1000, 3)
+
+    def refused(self, refusal: Refusal) -> None:
+        """Note why the exchange ends in an error of ours, and how that counts."""
+        self.refusal = refusal
+        if refusal.code.startswith("upstream."):
+            self.outcome = Outcome.UPSTREAM_ERROR
+        else:
+            self.outcome = Outcome.FAILED if refusal.status >= 500 else Outcome.DENIED
+
+    def completed(self) -> None:
+        """Note that the upstream's answer was passed on whole."""
+        self.outcome = Outcome.COMPLETED if (self.status or 0) < 400 else Outcome.UPSTREAM_ERROR
+
+    def opening(self, sessions: Sessions, policy_digest: str) -> dict[str, Any]:
+        """Return the entry that must be durable before the request leaves."""
+        request = self.request
+        if request is None:
+            raise ValueError("an exchange without request headers has no record")
+        client = request.client
+        return document.opening(
+            exchange_id=self.id,
+            session=sessions.name(
+                "" if self.principal is None else self.principal.id,
+                client.session_id or client.interaction_id,
+                client.user_agent,
+                self.now,
+            ),
+            opened_at=self.opened_at,
+            principal=self.principal,
+            decision=self.decision,
+            policy_digest=policy_digest,
+            client=client,
+            client_address=self.client_address,
+            request=request.recorded(None if self.endpoint is None else self.endpoint.kind),
+            prompt=self.prompt,
+            body_bytes=self.request_bytes,
+        )
+
+    def closing(self) -> dict[str, Any]:
+        """Return the entry that must be durable before the end of the response is released."""
+        return document.closing(
+            exchange_id=self.id,
+            opened_at=self.opened_at,
+            closed_at=self.now,
+            outcome=self.outcome or Outcome.FAILED,
+            refusal=self.refusal,
+            status=self.status,
+            upstream_status=self.upstream_status,
+            content_type=self.content_type,
+            body_bytes=self.response_bytes,
+            answer=self.answer,
+            timing=self.timing,
+        )

@@ -1,0 +1,226 @@
+"""What happens to the bytes of a response on their way to the client: read, kept free of our credential, let go.
+
+Pure. Three ways, by what is answered: a stream of events passes as it arrives, a JSON answer is held until it is whole
+and understood, metadata passes unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from extproc.conversation import Answer, Piece
+from extproc.dialect.port import BadAnswer, Dialect
+from extproc.dialect.sse import EventTooLarge
+from extproc.echo import EchoMask
+from extproc.errors import Code, Refusal
+from extproc.events import Headers
+from extproc.recording.document import Timing
+from extproc.secret import Secret
+
+_ECHO = Refusal(502, Code.UPSTREAM_ECHO, "The upstream's answer repeated the gateway's credential; it was withheld.")
+_TOO_LARGE = Refusal(
+    502, Code.UPSTREAM_TOO_LARGE, "The upstream's answer is larger than this gateway holds or records."
+)
+
+
+class Body(Protocol):
+    """Take a response body in pieces; say what may be released. A Refusal ends the exchange.
+
+    `holds` says that nothing is released before `finish`, so that the response headers can wait too.
+    """
+
+    holds: bool
+
+    def feed(self, data: bytes, at: float, /) -> bytes | Refusal:
+        """Take the next bytes at `at` milliseconds after the opening; return those that may go to the client."""
+        ...
+
+    def finish(self, at: float, /) -> bytes | Refusal:
+        """Take the end of the body; return the rest."""
+        ...
+
+    def answer(self) -> Answer | None:
+        """Return what was said so far, for the record."""
+        ...
+
+
+class Metadata:
+    """Pass a body without reading it, but for the credential."""
+
+    holds = False
+
+    def __init__(self, secrets: Sequence[Secret]) -> None:
+        self._mask = EchoMask(secrets)
+
+    def feed(self, data: bytes, _at: float, /) -> bytes:
+        """Release everything that cannot begin a credential."""
+        return self._mask.feed(data)
+
+    def finish(self, _at: float, /) -> bytes:
+        """Release the rest."""
+        return self._mask.flush()
+
+    def answer(self) -> None:
+        """Return nothing: metadata is recorded without bodies."""
+
+
+class HeldAnswer:
+    """Hold a body until it is whole: a dialect's JSON answer, or (`dialect` None) the text of an upstream's error."""
+
+    holds = True
+
+    def __init__(self, dialect: Dialect | None, secrets: Sequence[Secret], *, max_bytes: int) -> None:
+        self._dialect = dialect
+        self._secrets = secrets
+        self._max_bytes = max_bytes
+        self._body = bytearray()
+        self._answer: Answer | None = None
+
+    def feed(self, data: bytes, _at: float, /) -> bytes | Refusal:
+        """Keep the bytes."""
+        self._body += data
+        return _TOO_LARGE if len(self._body) > self._max_bytes else b""
+
+    def finish(self, _at: float, /) -> bytes | Refusal:
+        """Understand the body and release it."""
+        mask = EchoMask(self._secrets)
+        body = mask.feed(bytes(self._body)) + mask.flush()
+        if self._dialect is None:
+            text = body.decode("utf-8", "replace")
+            self._answer = Answer(model=None, choices=[], usage=None, complete=True, error=text)
+            return body
+        try:
+            self._answer = self._dialect.parse_answer(body)
+        except BadAnswer:
+            return Refusal(502, Code.UPSTREAM_MALFORMED, "The upstream's answer is not what this endpoint answers.")
+        if any(mask.mask_text(text) != text for text in _texts(self._answer)):
+            self._answer = None
+            return _ECHO
+        return body
+
+    def answer(self) -> Answer | None:
+        """Return the answer once it was whole."""
+        return self._answer
+
+
+class StreamedAnswer:
+    """Pass a stream of events as it arrives, holding only what could turn out to be the gateway's credential.
+
+    The raw bytes are masked. The text they carry is watched as well, channel by channel, because a client joins it: a
+    credential that is spread over several events is not in any one piece of bytes. Where it shows, the stream is cut.
+    """
+
+    holds = False
+
+    def __init__(
+        self, dialect: Dialect, secrets: Sequence[Secret], timing: Timing, *, max_bytes: int, max_event_bytes: int
+    ) -> None:
+        self._stream = dialect.stream(max_event_bytes)
+        self._bytes = EchoMask(secrets)
+        self._secrets = secrets
+        self._texts: dict[str, EchoMask] = {}
+        self._timing = timing
+        self._size = 0
+        self._max_bytes = max_bytes
+        self._held = bytearray()
+        self._cut = False
+
+    def feed(self, data: bytes, at: float, /) -> bytes | Refusal:
+        """Record the pieces in `data` and release it, unless text in it may go on as the credential."""
+        self._size += len(data)
+        if self._size > self._max_bytes:
+            return _TOO_LARGE
+        return self._take(self._bytes.feed(data), at)
+
+    def finish(self, at: float, /) -> bytes | Refusal:
+        """Release the rest."""
+        released = self._take(self._bytes.flush(), at)
+        if isinstance(released, Refusal):
+            return released
+        if self._note(self._stream.finish(), at):
+            return _ECHO
+        tail = bytes(self._held)
+        self._held.clear()
+        return released + tail
+
+    def answer(self) -> Answer | None:
+        """Return what was said so far; nothing where that would repeat the credential."""
+        return None if self._cut else self._stream.answer()
+
+    def _take(self, data: bytes, at: float) -> bytes | Refusal:
+        try:
+            pieces = self._stream.feed(data)
+        except EventTooLarge:
+            return _TOO_LARGE
+        if self._note(pieces, at):
+            return _ECHO
+        if not self._held and not self._undecided():
+            return data
+        self._held += data
+        if self._undecided():
+            return b""
+        released = bytes(self._held)
+        self._held.clear()
+        return released
+
+    def _note(self, pieces: Sequence[Piece], at: float) -> bool:
+        """Note the rhythm of the pieces; say whether their text completes the credential."""
+        for piece in pieces:
+            self._timing.pieces.append((at, piece.channel, len(piece.text)))
+            if self._secrets and piece.text:
+                self._cut = self._cut or self._repeats(piece)
+        return self._cut
+
+    def _repeats(self, piece: Piece) -> bool:
+        mask = self._texts.get(piece.channel)
+        if mask is None:
+            mask = self._texts[piece.channel] = EchoMask(self._secrets)
+        return mask.masks(piece.text.encode("utf-8", "surrogatepass"))
+
+    def _undecided(self) -> bool:
+        return any(mask.holding for mask in self._texts.values())
+
+
+def _texts(answer: Answer) -> list[str]:
+    texts = [answer.error or ""]
+    for choice in answer.choices:
+        texts += [choice.text, choice.reasoning, *(call.arguments for call in choice.tool_calls)]
+    return texts
+
+
+def body_for(  # noqa: PLR0911 - one return for each kind of answer
+    headers: Headers,
+    status: int,
+    dialect: Dialect | None,
+    secrets: Sequence[Secret],
+    timing: Timing,
+    *,
+    max_bytes: int,
+    max_event_bytes: int,
+) -> Body | Refusal:
+    """Choose how a response is read from its headers; `dialect` is None for metadata."""
+    fields = dict(headers)
+    if fields.get("content-encoding", "identity").strip().lower() not in {"identity", ""}:
+        # We asked for identity (RFC 9110 section 12.5.3); what cannot be read cannot be let through.
+        return Refusal(502, Code.UPSTREAM_ENCODED, "The upstream compressed its answer although it was told not to.")
+    kind = fields.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = kind == "application/json" or kind.endswith("+json")
+    if dialect is None:
+        if kind and not is_json and kind not in {"text/plain", "text/event-stream"}:
+            return _unexpected(kind)
+        return Metadata(secrets)
+    if status >= 400 and (is_json or kind in {"", "text/plain"}):
+        return HeldAnswer(None, secrets, max_bytes=max_bytes)
+    if kind == "text/event-stream":
+        return StreamedAnswer(dialect, secrets, timing, max_bytes=max_bytes, max_event_bytes=max_event_bytes)
+    if is_json:
+        return HeldAnswer(dialect, secrets, max_bytes=max_bytes)
+    return _unexpected(kind)
+
+
+def _unexpected(kind: str) -> Refusal:
+    shown = kind if kind.isprintable() and len(kind) <= 60 else "something else"
+    return Refusal(
+        502, Code.UPSTREAM_CONTENT_TYPE, f"The upstream answered {shown or 'no content type'} where JSON was expected."
+    )

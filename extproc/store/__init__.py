@@ -1,0 +1,1 @@
+"""Keep the documents of exchanges, append-only, and read them back."""

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.conversation import Answer, Piece, Prompt
+from extproc.dialect.chat import ChatDialect
+from extproc.dialect.port import BadAnswer, BadRequest, Dialect
+from extproc.dialect.sse import EventTooLarge
+from extproc.errors import Code, Refusal
+
+DIALECT: Dialect = ChatDialect()
+GOLDEN = Path(__file__).parents[1] / "golden" / "chat"
+STREAMS = sorted(path.name for path in GOLDEN.glob("*.sse"))
+ANSWERS = sorted(path.name for path in GOLDEN.glob("*.json"))
+
+
+def golden(name: str) -> tuple[bytes, Any]:
+    return (GOLDEN / name).read_bytes(), json.loads((GOLDEN / f"{name}.expected").read_bytes())
+
+
+def run(chunks: list[bytes]) -> tuple[list[Piece], Answer]:
+    stream = DIALECT.stream(1 << 20)
+    pieces = [piece for chunk in chunks for piece in stream.feed(chunk)] + stream.finish()
+    return pieces, stream.answer()
+
+
+def joined(pieces: list[Piece]) -> dict[str, str]:
+    channels: defaultdict[str, str] = defaultdict(str)
+    for piece in pieces:
+        channels[piece.channel] += piece.text
+    return dict(channels)
+
+
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "ls?"}], "name": "alice"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c", "function": {"name": "bash", "arguments": "{}"}}],
+    },
+    {"role": "assistant"},
+]
+TOOLS = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}]
+
+
+def test_a_request_is_read_as_it_was_sent() -> None:
+    body = json.dumps({"model": "gpt-4.1", "messages": MESSAGES, "tools": TOOLS, "stream": True, "n": 1}).encode()
+    assert DIALECT.parse_request(body) == Prompt("gpt-4.1", MESSAGES, TOOLS, stream=True)
+
+
+@pytest.mark.parametrize("rest", ["", ',"tools":null,"stream":null', ',"tools":[],"stream":false'])
+def test_tools_and_stream_may_be_missing_or_null(rest: str) -> None:
+    body = f'{{"model":"m","messages":[{{"role":"user","content":"hi"}}]{rest}}}'.encode()
+    assert DIALECT.parse_request(body) == Prompt("m", [{"role": "user", "content": "hi"}], [], stream=False)
+
+
+def request(**changes: object) -> bytes:
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": "SECRET"}], **changes}).encode()
+
+
+BAD_REQUESTS = {
+    "an empty body": (b"", "the body is empty; expected a JSON object"),
+    "two models": (b'{"model":"a","messages":[{"role":"user"}],"model":"b"}', "the body has a top-level field twice"),
+    "no model": (b'{"messages":[{"role":"user"}]}', "model: expected a non-empty string"),
+    "an empty model": (request(model=""), "model: expected a non-empty string"),
+    "a model that is a number": (request(model=4), "model: expected a non-empty string"),
+    "no messages": (b'{"model":"m"}', "messages: expected a non-empty list of objects"),
+    "empty messages": (request(messages=[]), "messages: expected a non-empty list of objects"),
+    "messages as an object": (request(messages={"a": 1}), "messages: expected a non-empty list of objects"),
+    "a message that is a string": (request(messages=["SECRET"]), "messages[0]: expected an object"),
+    "a message without a role": (
+        request(messages=[{"role": "user"}, {"content": "SECRET"}]),
+        "messages[1].role: expected a string",
+    ),
+    "a role that is null": (request(messages=[{"role": None}]), "messages[0].role: expected a string"),
+    "content that is an object": (
+        request(messages=[{"role": "user", "content": {"text": "SECRET"}}]),
+        "messages[0].content: expected a string, a list of parts or null",
+    ),
+    "content that is a number": (
+        request(messages=[{"role": "user", "content": 0}]),
+        "messages[0].content: expected a string, a list of parts or null",
+    ),
+    "tools as an object": (request(tools={"name": "SECRET"}), "tools: expected a list of objects"),
+    "a tool that is a string": (request(tools=["SECRET"]), "tools: expected a list of objects"),
+    "stream as a string": (request(stream="true"), "stream: expected true or false"),
+    "stream as a number": (request(stream=1), "stream: expected true or false"),
+}
+
+
+@pytest.mark.parametrize(("body", "message"), BAD_REQUESTS.values(), ids=BAD_REQUESTS.keys())
+def test_a_bad_request_is_refused_with_the_field_and_the_type_it_needs(body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        DIALECT.parse_request(body)
+    assert str(refused.value) == message
+
+
+def test_the_goldens_are_there() -> None:
+    assert (len(STREAMS), len(ANSWERS)) == (8, 4)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_json_answer_says_what_its_golden_says(name: str) -> None:
+    body, expected = golden(name)
+    assert asdict(DIALECT.parse_answer(body)) == expected["answer"]
+
+
+BAD_ANSWERS = {
+    "empty": (b"", "the answer: Input data was truncated"),
+    "not JSON": (b"Bad gateway SECRET", "the answer: JSON is malformed: invalid character (byte 0)"),
+    "a list": (b'["SECRET"]', "the answer: Expected `object`, got `array`"),
+    "not UTF-8": (b'{"choices":[],"x":"\xff"}', "the answer is not UTF-8"),
+    "too deep": (b'{"x":' + b"[" * 99_999 + b"]" * 99_999 + b"}", "the answer is nested too deeply"),
+    "an unexpected type": (
+        b'{"choices":[{"message":{"content":["SECRET"]}}]}',
+        "the answer: Expected `str | null`, got `array` - at `$.choices[0].message.content`",
+    ),
+    "nothing known": (
+        b'{"message":"SECRET"}',
+        "the answer has neither choices nor an error, or too many choices or tool calls",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "message"), BAD_ANSWERS.values(), ids=BAD_ANSWERS.keys())
+def test_a_json_answer_that_is_not_understood_is_refused_without_quoting_it(body: bytes, message: str) -> None:
+    with pytest.raises(BadAnswer) as refused:
+        DIALECT.parse_answer(body)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_streamed_answer_says_what_its_golden_says(name: str) -> None:
+    data, expected = golden(name)
+    pieces, answer = run([data])
+    assert [[piece.channel, piece.text] for piece in pieces] == expected["pieces"]
+    assert asdict(answer) == expected["answer"]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("step", [1, 2, 3, 64])
+def test_a_streamed_answer_is_the_same_in_any_chunks_with_any_line_ends(name: str, line_end: bytes, step: int) -> None:
+    data = golden(name)[0].replace(b"\n", line_end)
+    chunks = [data[at : at + step] for at in range(0, len(data), step)]
+    assert run(chunks) == run([golden(name)[0]])
+
+
+EVENTS = st.sampled_from(
+    [event + b"\n\n" for name in STREAMS for event in golden(name)[0].split(b"\n\n") if event]
+    + [
+        b"data:\n\n",
+        b"data: \xff\xfe\n\n",
+        b'data: {"choices":[{"delta":{"content":"\xc3"}}]}\n\n',
+        b'data: {"choices":[{"index":2,\ndata: "delta":{"content":"x"}}]}\n\n',
+        b'event: error\ndata: {"error":"e"}\n\n',
+        b"data: [DONE] \n\n",
+    ]
+)
+
+
+@given(st.lists(st.one_of(EVENTS, EVENTS, st.binary(max_size=20)), max_size=8), st.lists(st.integers(min_value=0)))
+def test_what_is_gathered_never_depends_on_where_chunks_are_cut(events: list[bytes], positions: list[int]) -> None:
+    data = b"".join(events)
+    edges = [0, *sorted(position % (len(data) + 1) for position in positions), len(data)]
+    pieces, answer = run([data[start:end] for start, end in itertools.pairwise(edges)])
+    assert (pieces, answer) == run([data])
+    said = joined(pieces)
+    for choice in answer.choices:
+        assert said.get(f"{choice.index}.text", "") == choice.text
+        assert said.get(f"{choice.index}.reasoning", "") == choice.reasoning
+        for position, call in enumerate(choice.tool_calls):
+            assert said[f"{choice.index}.tool.{position}"] == call.arguments
+    assert said.get("unparsed", "") == "".join(answer.unparsed or [])
+
+
+@given(st.lists(st.binary()))
+def test_no_bytes_make_a_stream_fail(chunks: list[bytes]) -> None:
+    run(chunks)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["choices", "delta", "message", "content", "index", "tool_calls", "function", "error", "usage"]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_json_makes_a_stream_fail(value: object) -> None:
+    run([b"data: " + json.dumps(value).encode() + b"\n\n"])
+
+
+def test_an_event_nested_deeper_than_pythons_stack_is_recorded_as_unparsed() -> None:
+    text = '{"error":' + "[" * 99_999 + "]" * 99_999 + "}"
+    pieces, answer = run([f"data: {text}\n\n".encode()])
+    assert pieces == [Piece("unparsed", text)]
+    assert answer.unparsed == [text]
+
+
+def test_the_answer_can_be_asked_for_at_any_moment_and_earlier_ones_do_not_change() -> None:
+    stream = DIALECT.stream(1 << 20)
+    stream.feed(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: x\n\n')
+    early = stream.answer()
+    stream.feed(b'data: {"choices":[{"delta":{"content":"b"}}]}\n\ndata: y\n\ndata: [DONE]\n\n')
+    assert (early.choices[0].text, early.unparsed, early.complete) == ("a", ["x"], False)
+    late = stream.answer()
+    assert (late.choices[0].text, late.unparsed, late.complete) == ("ab", ["x", "y"], True)
+
+
+def test_an_event_over_the_bound_is_reported() -> None:
+    stream = DIALECT.stream(20)
+    stream.feed(b"data: [DONE]\n\n")
+    with pytest.raises(EventTooLarge):
+        stream.feed(b"data: " + b"x" * 15)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, "invalid_request_error"), (422, "invalid_request_error"), (503, "server_error")]
+)
+def test_a_refusal_is_an_error_object_of_the_api(status: int, kind: str) -> None:
+    body = DIALECT.error_body(Refusal(status, Code.POLICY_DENIED, 'No "chat" für you.'), "d-1")
+    assert json.loads(body) == {
+        "error": {
+            "message": 'No "chat" für you.',
+            "type": kind,
+            "code": "policy.denied",
+            "param": None,
+            "decision_id": "d-1",
+        }
+    }

@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.endpoint import EndpointKind, Upstream
+from extproc.identity.principal import Principal
+from extproc.policy import (
+    Condition,
+    Decision,
+    Effect,
+    Facts,
+    Passthrough,
+    Policy,
+    Rule,
+    Trial,
+    condition,
+    path_glob,
+    rule,
+)
+
+ALICE = Principal(
+    id="https://issuer#1",
+    name="alice",
+    kind="person",
+    issuer="https://issuer",
+    subject="1",
+    groups=frozenset({"developers", "7b0c"}),
+    claims={"repository_owner": "acme", "ref": "refs/heads/main"},
+)
+CHAT = Facts(
+    EndpointKind.CHAT,
+    Upstream.COPILOT_API,
+    "POST",
+    "api.githubcopilot.com",
+    "/chat/completions",
+    model="gpt-5",
+    repository="acme/app",
+)
+REPO = Facts(EndpointKind.METADATA, Upstream.GITHUB_API, "GET", "api.github.com", "/repos/acme/app/pulls")
+
+
+def policy(*rules: Rule, metadata: tuple[Passthrough, ...] = (), credential: str | None = None) -> Policy:
+    return Policy(rules, metadata, credential, digest="0" * 64)
+
+
+def holds(name: str, *values: str, principal: Principal = ALICE, facts: Facts = CHAT) -> bool:
+    only = policy(rule("only", Effect.ALLOW, [condition(name, values)]))
+    return only.decide(principal, facts).effect is Effect.ALLOW
+
+
+def test_a_policy_without_rules_denies_as_default() -> None:
+    decision = policy().decide(ALICE, CHAT)
+    assert (decision.effect, decision.rule_id, decision.credential) == (Effect.DENY, "default", None)
+    assert decision.reason
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    rules = [rule("first", Effect.DENY, []), rule("second", Effect.ALLOW, [], credential="c")]
+    assert policy(*rules).decide(ALICE, CHAT).rule_id == "first"
+    assert policy(*reversed(rules)).decide(ALICE, CHAT) == Decision(Effect.ALLOW, "second", "", "c")
+
+
+def test_a_denial_says_its_reason_and_carries_no_credential() -> None:
+    told = policy(rule("no", Effect.DENY, [], reason="Ask Bob.", credential="c")).decide(ALICE, CHAT)
+    assert told == Decision(Effect.DENY, "no", "Ask Bob.", None)
+    assert '"no"' in policy(rule("no", Effect.DENY, [])).decide(ALICE, CHAT).reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("groups", "developers", True),
+        ("groups", "Developers", False),
+        ("groups", "dev*", False),
+        ("users", "alice", True),
+        ("users", "https://issuer#1", True),
+        ("users", "1", False),
+        ("kinds", "person", True),
+        ("kinds", "workload", False),
+        ("issuers", "https://issuer", True),
+        ("issuers", "https://issuer/", False),
+        ("endpoints", "chat", True),
+        ("endpoints", "metadata", False),
+        ("upstreams", "copilot-api", True),
+        ("methods", "POST", True),
+        ("methods", "GET", False),
+        ("claims.ref", "refs/*", True),
+        ("claims.ref", "REFS/*", False),
+        ("claims.repository_owner", "acme", True),
+        ("claims.actor", "*", False),
+    ],
+)
+def test_a_condition_compares_with_the_fact_of_its_name(name: str, value: str, *, expected: bool) -> None:
+    assert holds(name, value) is expected
+
+
+def test_any_value_of_a_condition_is_enough_and_all_conditions_must_hold() -> None:
+    assert holds("users", "bob", "alice")
+    both = [condition("users", ["alice"]), condition("models", ["claude-*"])]
+    assert policy(rule("r", Effect.ALLOW, both)).decide(ALICE, CHAT).rule_id == "default"
+    assert policy(rule("r", Effect.ALLOW, both)).decide(ALICE, replace(CHAT, model="claude-4")).rule_id == "r"
+
+
+@pytest.mark.parametrize("name", ["models", "users"])
+def test_a_condition_without_values_never_holds(name: str) -> None:
+    assert not holds(name, principal=replace(ALICE, name=""), facts=replace(CHAT, model=""))
+
+
+def test_values_replace_what_is_written_where_that_is_an_alias() -> None:
+    aliased = condition("groups", ["staff"], ["7b0c"])
+    assert policy(rule("r", Effect.ALLOW, [aliased])).decide(ALICE, CHAT).effect is Effect.ALLOW
+    assert not holds("groups", "staff")
+
+
+@pytest.mark.parametrize("name", ["models", "repositories"])
+def test_a_condition_on_a_fact_the_request_lacks_does_not_hold(name: str) -> None:
+    assert not holds(name, "*/*" if name == "repositories" else "*", facts=REPO)
+
+
+TEXT_GLOBS = [
+    ("gpt-*", "gpt-5", True),
+    ("gpt-*", "gpt-", True),
+    ("gpt-*", "my-gpt-5", False),
+    ("gpt-5", "GPT-5", True),
+    ("GPT-*", "gpt-5", True),
+    ("gpt-5", "gpt-5-mini", False),
+    ("gpt.5", "gptx5", False),
+    ("gpt-?", "gpt-5", False),
+    ("*a*b*", "xxaxxbxx", True),
+    ("*a*b*", "xxbxxaxx", False),
+    ("*", "any/thing\nat all", True),
+    ("größe-*", "GRÖSSE-1", True),
+    ("模型-*", "模型-1", True),
+]
+
+
+@pytest.mark.parametrize(("glob", "model", "expected"), TEXT_GLOBS)
+def test_model_globs(glob: str, model: str, *, expected: bool) -> None:
+    assert holds("models", glob, facts=replace(CHAT, model=model)) is expected
+
+
+@pytest.mark.parametrize(
+    ("glob", "host", "expected"),
+    [
+        ("*.githubcopilot.com", "api.githubcopilot.com", True),
+        ("*.githubcopilot.com", "API.GitHubCopilot.com", True),
+        ("*.githubcopilot.com", "api.githubcopilot.com.", True),
+        ("*.githubcopilot.com", "githubcopilot.com", False),
+        ("*.githubcopilot.com", "api.githubcopilot.com.evil.example", False),
+        ("api.github.com", "apiXgithub.com", False),
+    ],
+)
+def test_host_globs(glob: str, host: str, *, expected: bool) -> None:
+    assert holds("hosts", glob, facts=replace(CHAT, host=host)) is expected
+
+
+PATH_GLOBS = [
+    ("/models", "/models", True),
+    ("/models", "/models/", True),
+    ("/models/", "/models", True),
+    ("/models", "/models/x", False),
+    ("/models/*", "/models/x", True),
+    ("/models/*", "/models", False),
+    ("/models/*", "/models/x/y", False),
+    ("/repos/acme/**", "/repos/acme/x/pulls", True),
+    ("/repos/acme/**", "/repos/acme", True),
+    ("/repos/acme/**", "/repos/acmes/x", False),
+    ("/repos/acme/**", "/REPOS/Acme/x", True),
+    ("/repos/acme/**", "/repos/%61cm%65/x", True),
+    ("/repos/acme/**", "/repos/%2561cme/x", False),
+    ("/repos/**/pulls", "/repos/a/b/pulls", True),
+    ("/repos/**/pulls", "/repos/pulls", True),
+    ("/repos/**/pulls", "/repos/a/pulls/1", False),
+    ("/repos/**/pulls/**", "/repos/a/b/pulls/1/files", True),
+    ("/repos/**/secret-*/**", "/repos/a/secret-x", True),
+    ("/repos/**/**/x", "/repos/x", True),
+    ("/repos/a*b*c/z", "/repos/aXbXbXc/z", True),
+    ("/repos/a*b*c/z", "/repos/aXb/bXc/z", False),
+    ("/**", "/", True),
+    ("/**", "/a/b", True),
+    ("/*", "/", True),
+    ("/", "/", True),
+    ("/", "/a", False),
+    ("/a.b", "/aXb", False),
+    ("/files/**", "/files/a%0Ab/c", True),
+    ("/straße", "/stra%C3%9Fe", True),
+]
+
+
+@pytest.mark.parametrize(("glob", "path", "expected"), PATH_GLOBS)
+def test_path_globs(glob: str, path: str, *, expected: bool) -> None:
+    assert holds("paths", glob, facts=replace(REPO, path=path)) is expected
+
+
+@pytest.mark.parametrize(
+    ("glob", "repository", "expected"),
+    [
+        ("acme/*", "acme/app", True),
+        ("acme/*", "Acme/App", True),
+        ("acme/*", "acme-evil/app", False),
+        ("*/app", "acme/app", True),
+        ("acme/app", "acme/app2", False),
+    ],
+)
+def test_repository_globs(glob: str, repository: str, *, expected: bool) -> None:
+    assert holds("repositories", glob, facts=replace(CHAT, repository=repository)) is expected
+
+
+@pytest.mark.parametrize("glob", ["models", "", "//a", "/a//b", "/a**", "/**a", "/***", "/a?b", "/a b", "/%61", "/a#b"])
+def test_a_malformed_path_glob_is_refused(glob: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a path|stand alone"):
+        path_glob(glob)
+
+
+@pytest.mark.parametrize("glob", ["*", "acme", "acme/", "/app", "acme/a/b", "acme/**", "**/a"])
+def test_a_repository_glob_must_be_owner_and_name(glob: str) -> None:
+    with pytest.raises(ValueError, match="OWNER/NAME"):
+        condition("repositories", [glob])
+
+
+def naive_path_match(glob: list[str], path: list[str]) -> bool:
+    if not glob:
+        return not path
+    if glob[0] == "**":
+        return any(naive_path_match(glob[1:], path[i:]) for i in range(len(path) + 1))
+    return bool(path) and fnmatchcase(path[0], glob[0]) and naive_path_match(glob[1:], path[1:])
+
+
+SEGMENT = st.text("ab", min_size=1, max_size=4)
+GLOB_SEGMENT = st.just("**") | st.text("ab*", min_size=1, max_size=4).filter(lambda s: "**" not in s)
+
+
+@given(st.lists(GLOB_SEGMENT, min_size=1, max_size=5), st.lists(SEGMENT, min_size=1, max_size=5))
+def test_path_globs_agree_with_a_naive_matcher(glob: list[str], path: list[str]) -> None:
+    compiled = path_glob("/" + "/".join(glob))
+    assert (compiled.fullmatch("/" + "/".join(path)) is not None) is naive_path_match(glob, path)
+
+
+@given(st.text("ab*", min_size=1, max_size=8), st.text("ab", max_size=10))
+def test_text_globs_agree_with_fnmatch(glob: str, model: str) -> None:
+    assert holds("models", glob, facts=replace(CHAT, model=model)) is fnmatchcase(model, glob)
+
+
+@pytest.mark.parametrize("glob", ["/**/a*/**/b*/**/c*/**/d", "/*a*a*a*a*a*a*a*b"])
+@pytest.mark.parametrize("path", ["/" + "a" * 60_000, "/a/b/c" * 10_000])
+def test_a_long_path_does_not_make_a_glob_slow(glob: str, path: str) -> None:
+    compiled = path_glob(glob)
+    started = time.perf_counter()
+    compiled.fullmatch(path)
+    assert time.perf_counter() - started < 1  # a few milliseconds; with backtracking it would be years
+
+
+METADATA = (
+    Passthrough("GET", None, path_glob("/models/**")),
+    Passthrough("GET", Upstream.GITHUB_API, path_glob("/repos/**")),
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "upstream", "path", "expected"),
+    [
+        ("GET", Upstream.COPILOT_API, "/models", True),
+        ("GET", Upstream.COPILOT_PROXY, "/models/x", True),
+        ("POST", Upstream.COPILOT_API, "/models", False),
+        ("get", Upstream.COPILOT_API, "/models", False),
+        ("GET", Upstream.GITHUB_API, "/repos/a/b", True),
+        ("GET", Upstream.COPILOT_API, "/repos/a/b", False),
+    ],
+)
+def test_metadata_is_what_the_file_lists(method: str, upstream: Upstream, path: str, *, expected: bool) -> None:
+    assert policy(metadata=METADATA).is_metadata(method, upstream, path) is expected
+    assert not policy().is_metadata(method, upstream, path)
+
+
+def test_credentials_are_all_names_the_file_refers_to() -> None:
+    rules = [rule("a", Effect.ALLOW, [], credential="x"), rule("b", Effect.ALLOW, []), rule("c", Effect.DENY, [])]
+    assert policy(*rules, credential="y").credentials() == {"x", "y"}
+    assert policy().credentials() == frozenset()
+
+
+def test_an_explanation_has_one_line_for_each_rule_up_to_the_one_that_decides() -> None:
+    explained = policy(
+        rule("bob", Effect.ALLOW, [condition("users", ["bob"]), condition("models", ["claude-*"])]),
+        rule("dev", Effect.ALLOW, [condition("groups", ["developers"])]),
+        rule("never", Effect.DENY, []),
+    ).explain(ALICE, CHAT)
+    assert explained == [
+        Trial("bob", matched=False, why="users: alice, https://issuer#1, wanted bob; models: gpt-5, wanted claude-*"),
+        Trial("dev", matched=True, why="allow: groups"),
+    ]
+
+
+def test_an_explanation_ends_with_the_default_and_names_facts_that_are_missing() -> None:
+    explained = policy(rule("gpt", Effect.ALLOW, [condition("models", ["gpt-*"])])).explain(ALICE, REPO)
+    assert explained[0].why == "models: the request has none, wanted gpt-*"
+    assert explained[1] == Trial("default", matched=True, why="deny: no rule matched")
+
+
+def test_an_explanation_does_not_list_hundreds_of_groups() -> None:
+    many = replace(ALICE, groups=frozenset(f"g{i:03}" for i in range(200)))
+    (first, _) = policy(rule("r", Effect.ALLOW, [condition("groups", ["x"])])).explain(many, CHAT)
+    assert "g007 and 192 more" in first.why
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+PRINCIPALS = st.builds(
+    Principal,
+    id=NAMES.map("i#{}".format),
+    name=NAMES,
+    kind=st.sampled_from(["person", "workload"]),
+    issuer=NAMES,
+    subject=NAMES,
+    groups=st.frozensets(NAMES),
+    claims=st.dictionaries(NAMES, NAMES),
+)
+FACTS = st.builds(
+    Facts,
+    endpoint=st.sampled_from(EndpointKind),
+    upstream=st.sampled_from(Upstream),
+    method=st.sampled_from(["GET", "POST"]),
+    host=NAMES,
+    path=NAMES.map("/{}".format),
+    model=st.none() | NAMES,
+    repository=st.none() | NAMES.map("a/{}".format),
+)
+CONDITIONS = st.one_of(
+    st.builds(
+        condition, st.sampled_from(["groups", "users", "issuers", "models", "hosts", "claims.a"]), st.lists(NAMES)
+    ),
+    st.builds(condition, st.just("paths"), st.lists(NAMES.map("/{}".format), min_size=1)),
+    st.builds(condition, st.just("repositories"), st.lists(NAMES.map("a/{}".format), min_size=1)),
+    st.builds(condition, st.just("endpoints"), st.lists(st.sampled_from(EndpointKind))),
+)
+
+
+def rules_with(*effects: Effect) -> st.SearchStrategy[list[Rule]]:
+    return st.lists(st.builds(rule, NAMES, st.sampled_from(effects), st.lists(CONDITIONS, max_size=3)), max_size=6)
+
+
+@given(rules_with(Effect.DENY), PRINCIPALS, FACTS)
+def test_without_an_allow_rule_everything_is_denied(rules: list[Rule], principal: Principal, facts: Facts) -> None:
+    assert policy(*rules).decide(principal, facts).effect is Effect.DENY
+
+
+@given(rules_with(Effect.ALLOW, Effect.DENY), PRINCIPALS, FACTS)
+def test_an_allowed_request_is_allowed_by_a_rule_that_matches(
+    rules: list[Rule], principal: Principal, facts: Facts
+) -> None:
+    allowing = [r for r in rules if r.decision.effect is Effect.ALLOW]
+    alone = {policy(r).decide(principal, facts).effect for r in allowing}
+    if policy(*rules).decide(principal, facts).effect is Effect.ALLOW:
+        assert Effect.ALLOW in alone
+
+
+@given(rules_with(Effect.ALLOW, Effect.DENY), st.lists(CONDITIONS, max_size=2), PRINCIPALS, FACTS)
+def test_a_deny_rule_in_front_never_widens_access(
+    rules: list[Rule], conditions: list[Condition], principal: Principal, facts: Facts
+) -> None:
+    narrower = policy(rule("deny", Effect.DENY, conditions), *rules).decide(principal, facts)
+    assert narrower.effect is Effect.DENY or narrower == policy(*rules).decide(principal, facts)
+
+
+@given(rules_with(Effect.ALLOW, Effect.DENY), PRINCIPALS, FACTS)
+def test_an_explanation_ends_with_the_rule_that_decides(rules: list[Rule], principal: Principal, facts: Facts) -> None:
+    *tried, last = policy(*rules).explain(principal, facts)
+    assert last.matched
+    assert last.rule_id == policy(*rules).decide(principal, facts).rule_id
+    assert not any(trial.matched for trial in tried)

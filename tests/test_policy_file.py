@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.endpoint import EndpointKind, Upstream
+from extproc.errors import ConfigError
+from extproc.identity.principal import Principal
+from extproc.policy import Effect, Facts
+from extproc.policy_file import MAX_BYTES, load, schema, warnings
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+ALICE = Principal(
+    "https://i#1", "alice", "person", "https://i", "1", groups=frozenset({"7b0c"}), claims={"ref": "main"}
+)
+CHAT = Facts(EndpointKind.CHAT, Upstream.COPILOT_API, "POST", "api.githubcopilot.com", "/chat/completions", "gpt-5")
+
+GOOD = """\
+version: 1
+credential: copilot
+groups:
+  developers: [7b0c]
+metadata:
+  - GET /models
+  - github-api: GET /repos/**
+  - "copilot-api: GET /_ping"
+rules:
+  - id: no-o1
+    when: {endpoints: [chat], models: ["o1*"]}
+    effect: deny
+    reason: >
+      Not o1.
+  - id: developers
+    when:
+      groups: [developers]
+      claims: {ref: ["m*"]}
+      kinds: [person]
+    effect: allow
+  - id: alice
+    when: {users: [alice]}
+    effect: allow
+    credential: business
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "policy.yaml"
+
+
+def faults(file: Path, text: str | bytes) -> list[str]:
+    """Write the file, and return the lines of the error that loading it must raise, without the directory."""
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    return [line.removeprefix(f"{file.parent}/") for line in str(caught.value).splitlines()]
+
+
+AS_BOOLEAN = '{0}, which YAML reads as a boolean: if text is meant, write "{0}"'
+
+
+def in_rule(text: str) -> str:
+    """Put one more line, the fifth, into the only rule of a file that is otherwise fine."""
+    return f"version: 1\nrules:\n  - id: r\n    effect: allow\n    {text}\n"
+
+
+def test_a_good_file_becomes_a_policy(file: Path) -> None:
+    file.write_text(GOOD)
+    policy = load(file)
+    assert [r.decision.rule_id for r in policy.rules] == ["no-o1", "developers", "alice"]
+    assert policy.credentials() == {"copilot", "business"}
+    assert policy.digest == hashlib.sha256(GOOD.encode()).hexdigest()
+    assert warnings(file) == []
+
+
+def test_a_loaded_policy_decides(file: Path) -> None:
+    file.write_text(GOOD)
+    policy = load(file)
+    allowed = policy.decide(ALICE, CHAT)
+    assert (allowed.effect, allowed.rule_id, allowed.credential) == (Effect.ALLOW, "developers", "copilot")
+    denied = policy.decide(ALICE, Facts(CHAT.endpoint, CHAT.upstream, "POST", CHAT.host, CHAT.path, "O1-mini"))
+    assert (denied.effect, denied.rule_id, denied.reason) == (Effect.DENY, "no-o1", "Not o1.")
+    # A name that the file lists stands for the ids there and no longer for itself.
+    named = Principal(
+        "https://i#2", "bob", "person", "https://i", "2", frozenset({"developers"}), claims={"ref": "main"}
+    )
+    assert policy.decide(named, CHAT).rule_id == "default"
+
+
+def test_metadata_entries_name_an_upstream_or_mean_any(file: Path) -> None:
+    file.write_text(GOOD)
+    policy = load(file)
+    assert policy.is_metadata("GET", Upstream.COPILOT_PROXY, "/models")
+    assert policy.is_metadata("GET", Upstream.GITHUB_API, "/repos/a/b")
+    assert not policy.is_metadata("GET", Upstream.COPILOT_API, "/repos/a/b")
+    assert policy.is_metadata("GET", Upstream.COPILOT_API, "/_ping")
+    assert not policy.is_metadata("GET", Upstream.GITHUB_API, "/_ping")
+
+
+def test_a_rule_without_when_matches_everything(file: Path) -> None:
+    file.write_text("version: 1\nrules:\n  - {id: all, effect: allow, credential: c}\n")
+    assert load(file).decide(ALICE, CHAT).rule_id == "all"
+    file.write_text("version: 1\nrules:\n  - {id: all, effect: allow, credential: c, when: {}}\n")
+    assert load(file).decide(ALICE, CHAT).rule_id == "all"
+
+
+def test_unicode_names_and_a_byte_order_mark_are_fine(file: Path) -> None:
+    text = "\ufeffversion: 1\nrules:\n  - {id: r, effect: allow, credential: c, when: {users: [Jörg, 山田]}}\n"
+    file.write_text(text, encoding="utf-8")
+    policy = load(file)
+    assert policy.decide(Principal("x", "山田", "person", "i", "s"), CHAT).effect is Effect.ALLOW
+    assert policy.decide(Principal("x", "山", "person", "i", "s"), CHAT).effect is Effect.DENY
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("when: {model: [x]}", 'rules[0].when.model: unknown key; did you mean "models"?'),
+        ("whan: {}", 'rules[0].whan: unknown key; did you mean "when"?'),
+        ("zzz: 1", "rules[0].zzz: unknown key; known are id, when, effect, credential, reason"),
+        ("when:", "rules[0].when: expected a mapping (key: value); got nothing"),
+        ("when: [a]", "rules[0].when: expected a mapping (key: value); got a list"),
+        ("when: {groups: developers}", "rules[0].when.groups: expected a list, write [developers]"),
+        ("when: {groups: {a: b}}", "rules[0].when.groups: expected a list; got a mapping"),
+        ("when: {groups: }", "rules[0].when.groups: expected a list; got nothing"),
+        ("when: {groups: []}", "rules[0].when.groups: empty, so it would match nothing; leave the key out instead"),
+        ("when: {claims: {}}", "rules[0].when.claims: empty, so it would match nothing; leave the key out instead"),
+        (
+            "when: {claims: {a: []}}",
+            "rules[0].when.claims.a: empty, so it would match nothing; leave the key out instead",
+        ),
+        ("when: {claims: {ref: main}}", "rules[0].when.claims.ref: expected a list, write [main]"),
+        (
+            "when: {users: [yes]}",
+            f"rules[0].when.users[0]: expected text; got {AS_BOOLEAN.format('yes')}",
+        ),
+        (
+            "when: {users: [1.5]}",
+            "rules[0].when.users[0]: expected text; got 1.5, which YAML reads as a number: if text",
+        ),
+        (
+            "when: {claims: {run: [12]}}",
+            'rules[0].when.claims.run[0]: expected text; got the number 12: if text is meant, write "12"',
+        ),
+        (
+            "when: {claims: {on: [x]}}",
+            f"rules[0].when.claims: expected text as a key; got {AS_BOOLEAN.format('on')}",
+        ),
+        ("when: {kinds: [robot]}", "rules[0].when.kinds[0]: expected 'person' or 'workload'; got \"robot\""),
+        ("when: {endpoints: [caht]}", "rules[0].when.endpoints[0]: expected"),
+        ("when: {upstreams: [[x]]}", "rules[0].when.upstreams[0]: expected"),
+        ("when: {methods: [get]}", 'rules[0].when.methods[0]: expected text of the form ^[A-Z]+$; got "get"'),
+        ("when: {paths: [models]}", "rules[0].when.paths[0]: expected a path: it begins with /"),
+        ("when: {paths: [/a**]}", "rules[0].when.paths[0]: ** must stand alone between slashes"),
+        ("when: {repositories: [acme]}", "rules[0].when.repositories[0]: expected OWNER/NAME"),
+        ("when: !!set {a}", "rules[0].when: expected a mapping (key: value); got this, which YAML reads as set"),
+        ("reason: ''", "rules[0].reason: String should have at least 1 character"),
+        ("credential: !secret x", "rules[0].credential: expected text; got x, which YAML reads as !secret"),
+        ('reason: "\\ud800"', "rules[0].reason: "),
+        ("effect: deny", "rules[0].effect: the key is already on line 4"),
+    ],
+)
+def test_a_fault_in_a_rule_is_told_with_line_place_and_what_was_expected(file: Path, line: str, expected: str) -> None:
+    (told,) = faults(file, in_rule(line))
+    assert told.startswith(f"policy.yaml:5: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("on: x", f"rules[0]: expected text as a key; got {AS_BOOLEAN.format('on')}"),
+        ("? [a]\n    : b", "rules[0]: expected text as a key; got a list"),
+        ('"\\ud800": x', "rules[0]: expected text as a key; got \\ud800, which YAML reads as half a character"),
+        ('"\\n": x', 'rules[0]."\\n": unknown key'),
+    ],
+)
+def test_a_key_that_is_not_text_is_told_as_such_first(file: Path, line: str, expected: str) -> None:
+    assert faults(file, in_rule(line))[0].startswith(f"policy.yaml:5: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rules: []\n", "policy.yaml:1: version: required, but it is missing"),
+        ("version: 2\nrules: []\n", "policy.yaml:1: version: expected 1; got the number 2"),
+        ("version: true\nrules: []\n", "policy.yaml:1: version: expected 1; got true, which YAML reads as a boolean"),
+        ("version: 1\n", "policy.yaml:1: rules: required, but it is missing"),
+        ("# nothing\nversion: 1\nrules:\n", "policy.yaml:3: rules: expected a list; got nothing"),
+        ("[a]\n", "policy.yaml:1: expected a mapping (key: value); got a list"),
+        ("version: 1\nrules:\n- id: Bad\n  effect: allow\n", "policy.yaml:3: rules[0].id: expected text of the form"),
+        ("version: 1\nrules:\n- id: default\n  effect: deny\n", 'policy.yaml:3: rules[0].id: "default" names'),
+        (
+            "version: 1\nrules:\n- id: a\n  effect: approve\n",
+            "policy.yaml:4: rules[0].effect: expected 'allow' or 'deny'",
+        ),
+        ("version: 1\nrules:\n- effect: deny\n  id: a\n- id: b\n", "policy.yaml:5: rules[1].effect: required, but"),
+        (
+            "version: 1\nrules:\n- id: a\n  effect: deny\n- id: a\n  effect: deny\n",
+            "policy.yaml:5: rules[1].id: the id is already that of rules[0]",
+        ),
+        (
+            "version: 1\nrules:\n- id: a\n  effect: deny\n  credential: c\n",
+            "policy.yaml:5: rules[0].credential: a deny rule has no use for a credential",
+        ),
+        ("version: 1\ngroups:\n  a: x\nrules: []\n", "policy.yaml:3: groups.a: expected a list, write [x]"),
+        ("version: 1\nmetadata: [GET models]\nrules: []\n", 'policy.yaml:2: metadata[0]: expected "METHOD /path" or'),
+        (
+            "version: 1\nmetadata:\n- x-api: GET /a\nrules: []\n",
+            'policy.yaml:3: metadata[0]: expected "METHOD /path" or',
+        ),
+        ("version: 1\nmetadata: [GET /a**]\nrules: []\n", "policy.yaml:2: metadata[0]: ** must stand alone"),
+    ],
+)
+def test_a_fault_of_the_file_is_told_with_its_line(file: Path, text: str, expected: str) -> None:
+    (told,) = faults(file, text)
+    assert told.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"", "policy.yaml:1: the file is empty"),
+        (b"# only a comment\n", "policy.yaml:1: the file is empty"),
+        (b"version: 1\nrules: [\xff]\n", "policy.yaml:2: not UTF-8"),
+        ("version: 1\n".encode("utf-16"), "policy.yaml:1: not UTF-8"),
+        (b"version: 1\nrules:\n\t- id: a\n", "policy.yaml:3: a tab; write spaces"),
+        (b"version: 1\nrules: \x00\n", "policy.yaml:2: a character that YAML does not allow"),
+        (b"version: 1\nrules: [a\n", "policy.yaml:3: not valid YAML: while parsing a flow sequence"),
+        (b"version: 1\nrules: [*.com]\n", "policy.yaml:2: not valid YAML: while scanning an alias"),
+        (b"version: 1\n---\nversion: 1\n", "policy.yaml:2: not valid YAML: expected a single document"),
+        (b"a: &x [1]\nb: *x\n", "policy.yaml:1: a YAML anchor or alias"),
+        (b"a: 1\nb: *x\n", "policy.yaml:2: a YAML anchor or alias"),
+        (b"a: 1\nb: " + b"[" * 100_000, "policy.yaml:2: nested more than 8 levels deep"),
+    ],
+)
+def test_what_is_not_plain_yaml_is_refused_with_its_line(file: Path, raw: bytes, expected: str) -> None:
+    (told,) = faults(file, raw)
+    assert told.startswith(expected)
+
+
+def test_an_alias_bomb_is_refused_before_it_grows(file: Path) -> None:
+    levels = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 10))
+    (told,) = faults(file, f"l0: &l0 [x]\n{levels}")
+    assert told.startswith("policy.yaml:1: a YAML anchor or alias")
+
+
+def test_a_file_that_is_missing_or_too_large_is_told(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"policy\.yaml: cannot be read: No such file"):
+        load(file)
+    (told,) = faults(file, b"#" * (MAX_BYTES + 1))
+    assert told == f"policy.yaml: larger than {MAX_BYTES} bytes"
+
+
+def test_all_faults_are_told_in_the_order_of_the_file(file: Path) -> None:
+    text = "colour: red\nversion: 1\nrules:\n- id: A\n  effect: no\n- id: b\n  id: b\n  effect: deny\n  credential: x\n"
+    lines = [int(line.split(":")[1]) for line in faults(file, text)]
+    assert lines == [1, 4, 5, 7, 9]
+
+
+def doubts(file: Path, rules: str, top: str = "credential: c\n") -> list[str]:
+    file.write_text(f"version: 1\n{top}rules:\n{rules}")
+    return [line.removeprefix(f"{file.parent}/") for line in warnings(file)]
+
+
+def test_a_rule_after_one_that_matches_everything_is_a_warning(file: Path) -> None:
+    (told,) = doubts(file, "- {id: all, effect: deny}\n- {id: late, effect: allow}\n")
+    assert told == 'policy.yaml:5: rules[1]: never reached: the rule "all" before it matches every request'
+    assert doubts(file, "- {id: late, effect: allow}\n") == []
+
+
+@pytest.mark.parametrize(
+    ("effect", "when", "warned"),
+    [
+        ("deny", "{models: [x]}", "models"),
+        ("deny", "{models: [x], endpoints: [metadata]}", "models"),
+        ("deny", "{models: [x], endpoints: [chat]}", None),
+        ("deny", "{repositories: [a/b], endpoints: [chat]}", "repositories"),
+        ("allow", "{models: [x], repositories: [a/b]}", None),
+    ],
+)
+def test_a_deny_rule_on_a_fact_that_may_be_missing_is_a_warning(
+    file: Path, effect: str, when: str, warned: str | None
+) -> None:
+    told = doubts(file, f"- id: r\n  effect: {effect}\n  when: {when}\n")
+    assert [line.split(": ")[1] for line in told] == ([f"rules[0].when.{warned}"] if warned else [])
+
+
+def test_an_allow_rule_without_any_credential_is_a_warning(file: Path) -> None:
+    (told,) = doubts(file, "- {id: a, effect: allow}\n", top="")
+    assert told.startswith("policy.yaml:3: rules[0]: allows without an upstream credential")
+
+
+def test_metadata_with_a_body_and_unused_group_names_are_warnings(file: Path) -> None:
+    told = doubts(
+        file, "- {id: a, effect: allow}\n", top="credential: c\ngroups: {x: [y]}\nmetadata: [POST /telemetry]\n"
+    )
+    assert [line.split(": ")[:2] for line in told] == [["policy.yaml:3", "groups.x"], ["policy.yaml:4", "metadata[0]"]]
+
+
+WORDS = st.sampled_from(
+    ["\n", "version", "rules", "id", "when", "effect", "allow", "groups", "models", "claims", "metadata"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=20,
+)
+RULES = st.lists(st.dictionaries(WORDS, VALUES, max_size=4) | VALUES, max_size=3)
+
+
+@given(st.builds(lambda rules, rest: {"version": 1, "rules": rules, **rest}, RULES, st.dictionaries(WORDS, VALUES)))
+def test_any_structure_loads_or_is_a_config_error(tmp_path_factory: pytest.TempPathFactory, data: object) -> None:
+    file = tmp_path_factory.getbasetemp() / "structure.yaml"
+    file.write_text(json.dumps(data))
+    try:
+        load(file)
+        told = []
+    except ConfigError as error:
+        told = str(error).split("\n")
+    assert all(re.match(rf"{re.escape(str(file))}:\d+: ", line) for line in told)
+
+
+@given(st.binary(max_size=60) | st.text("-:[]{}&*!|>'\"#%@ \nab0", max_size=60).map(str.encode))
+def test_any_bytes_are_a_config_error(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "bytes.yaml"
+    file.write_bytes(raw)
+    with pytest.raises(ConfigError):
+        load(file)
+
+
+def test_the_schema_in_the_documentation_is_up_to_date() -> None:
+    # To write it anew: extproc policy schema > docs/policy.schema.json
+    assert json.loads((DOCS / "policy.schema.json").read_text()) == schema()
+
+
+def test_the_schema_describes_every_condition_and_refuses_unknown_keys() -> None:
+    when = schema()["$defs"]["When"]
+    assert when["additionalProperties"] is False
+    assert all(condition["description"] for condition in when["properties"].values())
+
+
+def test_the_metadata_pattern_of_the_schema_is_one_that_editors_understand() -> None:
+    pattern = schema()["properties"]["metadata"]["items"]["anyOf"][0]["pattern"]
+    python = pattern.replace("(?<", "(?P<")  # JSON Schema patterns are ECMA-262
+    assert re.search(python, "github-api: GET /repos/**")
+    assert not re.search(python, "GET models")
+
+
+def test_the_example_in_the_guide_loads_without_a_warning(file: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "policy.md").read_text(encoding="utf-8"), re.DOTALL)
+    file.write_text(example)
+    assert load(file).credentials() == {"copilot", "copilot-ci"}
+    assert warnings(file) == []
