@@ -24,6 +24,7 @@ class Code(StrEnum):
     REQUEST_PATH = "request.path"
     REQUEST_HEADERS = "request.headers"
     REQUEST_BODY = "request.body"
+    REQUEST_REFUSED = "request.refused"
     REQUEST_TOO_LARGE = "request.too_large"
     ENDPOINT_UNKNOWN = "endpoint.unknown"
     POLICY_DENIED = "policy.denied"

@@ -7,8 +7,8 @@ the end of the response is held until the record is closed. docs/architecture.md
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, assert_never
 
@@ -85,7 +85,8 @@ class Phase(Enum):
 
 
 _LEGAL: Mapping[Phase, tuple[type, ...]] = {
-    Phase.NEW: (RequestHeaders, Ended),
+    # A response here is Envoy's own refusal of what it never showed us: an upgrade, a malformed request.
+    Phase.NEW: (RequestHeaders, ResponseHeaders, Ended),
     Phase.IDENTIFYING: (Identified, Refused, Ended),
     # A response here is Envoy's own, say when the client sends too slowly.
     Phase.READING_REQUEST: (RequestBody, RequestTrailers, ResponseHeaders, Ended),
@@ -122,6 +123,7 @@ class Rules:
     max_answer_bytes: int
     max_event_bytes: int
     sessions: Sessions
+    dialects: Mapping[EndpointKind, Dialect] = field(default_factory=lambda: DIALECTS)
 
 
 class IllegalEvent(Exception):
@@ -235,7 +237,7 @@ class Exchange:
 
     def _decide(self, endpoint: Endpoint) -> list[Effect]:
         request = self._head()
-        dialect = DIALECTS.get(endpoint.kind)
+        dialect = self._rules.dialects.get(endpoint.kind)
         if dialect is not None:
             try:
                 self.story.prompt = dialect.parse_request(bytes(self._request_body))
@@ -296,7 +298,7 @@ class Exchange:
         if not self._has_body:
             return effects
         ends_here = self._request_trailers is None
-        pieces = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)] or [b""]
+        pieces = _pieces(body) or [b""]
         effects += [PassRequestBody(piece, end_of_stream=False) for piece in pieces[:-1]]
         effects.append(PassRequestBody(pieces[-1], end_of_stream=ends_here))
         if self._request_trailers is not None:
@@ -306,30 +308,15 @@ class Exchange:
     # --- the response --------------------------------------------------------------------------------------------
 
     def _on_response_headers(self, event: ResponseHeaders) -> list[Effect]:
+        if self.phase is Phase.NEW and not event.from_upstream:
+            return self._on_refused_by_envoy(_status(event))
         self.story.timing.response_headers = self.story.elapsed()
-        self._response_headers = event.headers
-        fields = dict(event.headers)
-        self.story.status = int(fields.get(":status", "0"))
-        self.story.content_type = fields.get("content-type")
+        self.story.status = _status(event)
         if not event.from_upstream:
             return self._refuse(_unavailable(self.story.status))
         if self.phase is not Phase.AWAITING_RESPONSE:
             raise IllegalEvent("an upstream answered a request that was not released")
-        self.story.upstream_status = self.story.status
-        if self.story.status == 401:
-            # It is the gateway's credential that was refused: a 401 would send the developer to sign in again.
-            return self._refuse(
-                Refusal(502, Code.CREDENTIAL_REFUSED, "GitHub refused the gateway's credential; tell its operator.")
-            )
-        chosen = body_for(
-            event.headers,
-            self.story.status,
-            None if self.story.endpoint is None else DIALECTS.get(self.story.endpoint.kind),
-            self._secrets(),
-            self.story.timing,
-            max_bytes=self._rules.max_answer_bytes,
-            max_event_bytes=self._rules.max_event_bytes,
-        )
+        chosen = self._choose_body(event)
         if isinstance(chosen, Refusal):
             return self._refuse(chosen)
         self._body = chosen
@@ -339,7 +326,32 @@ class Exchange:
         if chosen.holds:
             return []
         self._answering = True
-        return [self._pass_response_headers()]
+        return [self._pass_response_headers(remove=["content-length"])]
+
+    def _choose_body(self, event: ResponseHeaders) -> Body | Refusal:
+        story = self.story
+        self._response_headers = event.headers
+        story.upstream_status = _status(event)
+        story.content_type = dict(event.headers).get("content-type")
+        if story.upstream_status == 401:
+            # It is the gateway's credential that was refused: a 401 would send the developer to sign in again.
+            return Refusal(502, Code.CREDENTIAL_REFUSED, "GitHub refused the gateway's credential; tell its operator.")
+        return body_for(
+            event.headers,
+            story.upstream_status,
+            None if story.endpoint is None else self._rules.dialects.get(story.endpoint.kind),
+            self._secrets(),
+            story.timing,
+            max_bytes=self._rules.max_answer_bytes,
+            max_event_bytes=self._rules.max_event_bytes,
+        )
+
+    def _on_refused_by_envoy(self, status: int) -> list[Effect]:
+        # There are no request headers, so there is nothing to record but Envoy's access log line.
+        self.phase = Phase.DONE
+        refusal = Refusal(status, Code.REQUEST_REFUSED, "Upgrades and malformed requests do not pass this gateway.")
+        self.story.refused(refusal)
+        return [self._respond(refusal), Finish()]
 
     def _on_response_body(self, data: bytes, *, end_of_stream: bool) -> list[Effect]:
         self.story.response_bytes += len(data)
@@ -355,7 +367,9 @@ class Exchange:
         tail = self._reader().finish(self.story.elapsed())
         if isinstance(tail, Refusal):
             return self._refuse(tail)
-        effects: list[Effect] = [] if self._answering else [self._pass_response_headers()]
+        effects: list[Effect] = []
+        if not self._answering:
+            effects = [self._pass_response_headers(("content-length", str(len(tail))))]
         pieces = _pieces(tail) or ([b""] if trailers is None else [])
         effects += [PassResponseBody(piece, end_of_stream=False) for piece in pieces[:-1]]
         effects += [PassResponseBody(piece, end_of_stream=trailers is None) for piece in pieces[-1:]]
@@ -368,12 +382,13 @@ class Exchange:
         self._after_recording = [*release, Finish()]
         return [self._record_closing()]
 
-    def _pass_response_headers(self) -> PassResponseHeaders:
+    def _pass_response_headers(self, *more: tuple[str, str], remove: Sequence[str] = ()) -> PassResponseHeaders:
+        """Let the response headers go; the caller says what to do about the length, which masking may change."""
         mask = EchoMask(self._secrets())
-        masked = [(name, mask.mask_text(value)) for name, value in self._response_headers if name[0] != ":"]
-        changed = [pair for pair in masked if pair not in self._response_headers]
-        names = [name for name, _ in masked]
-        return PassResponseHeaders([(DECISION_HEADER, self.story.id), *changed], removed_from_response(names))
+        plain = [pair for pair in self._response_headers if pair[0][0] != ":"]
+        changed = [(name, masked) for name, value in plain if (masked := mask.mask_text(value)) != value]
+        gone = removed_from_response([name for name, _ in plain])
+        return PassResponseHeaders([(DECISION_HEADER, self.story.id), *changed, *more], [*gone, *remove])
 
     # --- recording, refusing, ending -----------------------------------------------------------------------------
 
@@ -449,6 +464,10 @@ class Exchange:
 
 def _pieces(data: bytes) -> list[bytes]:
     return [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
+
+
+def _status(event: ResponseHeaders) -> int:
+    return int(dict(event.headers).get(":status", "0"))
 
 
 def _unavailable(envoy_status: int) -> Refusal:

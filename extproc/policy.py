@@ -265,7 +265,7 @@ def _path_regex(glob: str) -> str:
     regex = _stars(head, "[^/]")
     if not blocks:
         return regex
-    for block in filter(None, blocks[:-1]):
+    for block in blocks[:-1]:
         regex += rf"(?>(?:/[^/]*+)*?{_stars(block, '[^/]')}(?=/|\Z))"
     return regex + (rf"(?:/[^/]*+)*{_stars(blocks[-1], '[^/]')}" if blocks[-1] else "(?:/.*)?")
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,22 +16,12 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import ErrorDetails
 
 from extproc.endpoint import EndpointKind, Upstream
-from extproc.errors import ConfigError
 from extproc.policy import DEFAULT_RULE, Condition, Effect, Passthrough, Policy, condition, path_glob, rule
-
-# A policy is written by people; these bounds stop a wrong file, not a large company (a rule takes about 200 bytes).
-MAX_BYTES = 1 << 20
-MAX_DEPTH = 8
-
-Loc = tuple[str | int, ...]
-Fault = tuple[Loc, str]
-
+from extproc.yaml_file import Fault, Kind, Loc, YamlFile
 
 # --- The shape of the file -------------------------------------------------------------------------------------------
 
@@ -165,8 +152,8 @@ def load(path: Path) -> Policy:
         ConfigError: the file cannot be read or has faults; the text has one line for each, with its place in the file.
 
     """
-    raw = _bytes(path)
-    model = _checked(_Notes(path), raw)
+    file = YamlFile(path, _KIND)
+    model = file.checked(PolicyModel)
     default = model.credential or None
     return Policy(
         rules=tuple(
@@ -175,42 +162,14 @@ def load(path: Path) -> Policy:
         ),
         metadata=tuple(_passthrough(entry) for entry in model.metadata),
         credential=default,
-        digest=hashlib.sha256(raw).hexdigest(),
+        digest=hashlib.sha256(file.raw).hexdigest(),
     )
 
 
 def warnings(path: Path) -> list[str]:
     """Return what the policy file at `path` says but probably does not mean, one line each; raise as `load` does."""
-    notes = _Notes(path)
-    for loc, text in _doubts(_checked(notes, _bytes(path))):
-        notes.add(loc, text)
-    return notes.told()
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes")
-    return raw
-
-
-def _checked(notes: _Notes, raw: bytes) -> PolicyModel:
-    data = _value(_parsed(notes, raw), (), notes)
-    for loc, text in _conflicts(data):
-        notes.add(loc, text)
-    model = None
-    try:
-        model = PolicyModel.model_validate(data)
-    except ValidationError as error:
-        for details in error.errors(include_url=False):
-            notes.add(*_fault(details))
-    if model is None or notes.told():
-        raise ConfigError("\n".join(notes.told()))
-    return model
+    file = YamlFile(path, _KIND)
+    return file.tell(_doubts(file.checked(PolicyModel)))
 
 
 def _conditions(when: When, model: PolicyModel) -> list[Condition]:
@@ -224,167 +183,7 @@ def _conditions(when: When, model: PolicyModel) -> list[Condition]:
     return conditions
 
 
-# --- YAML with lines -------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Notes:
-    """What there is to say about a file, and the line of every key and list item to say it with."""
-
-    path: Path
-    lines: dict[Loc, int] = field(default_factory=dict)
-    notes: list[tuple[int, str]] = field(default_factory=list)
-
-    def add(self, loc: Loc, text: str, line: int | None = None) -> None:
-        """Note a text about the place `loc`; a key that is not in the file has the line of what should hold it."""
-        known = loc
-        while known and known not in self.lines:
-            known = known[:-1]
-        steps = (f"[{step}]" if isinstance(step, int) else f".{_plain(step)}" for step in loc)
-        place = "".join(steps).removeprefix(".")
-        self.notes.append((line or self.lines[known], f"{place}: {text}" if place else text))
-
-    def told(self) -> list[str]:
-        """Return the notes in the order of the file: `policy.yaml:14: rules[2].id: …`."""
-        return [f"{self.path}:{line}: {text}" for line, text in sorted(self.notes, key=lambda note: note[0])]
-
-    def fatal(self, line: int, text: str) -> ConfigError:
-        """Return the error of a file that is not even YAML; `line` counts from 0 as PyYAML's marks do."""
-        return ConfigError(f"{self.path}:{line + 1}: {text}")
-
-
-@dataclass(frozen=True, slots=True)
-class _NotText:
-    """A value that YAML reads neither as text, list nor mapping (`yes`, `1.0`, nothing); no field takes one."""
-
-    raw: str
-    kind: str
-
-
-def _parsed(notes: _Notes, raw: bytes) -> yaml.Node:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise notes.fatal(raw[: error.start].count(b"\n"), "not UTF-8") from error
-    if "\t" in text:
-        raise notes.fatal(text[: text.index("\t")].count("\n"), "a tab; write spaces")
-    try:
-        _refuse_aliases_and_depth(notes, text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        said = ", ".join(part for part in (error.context, error.problem) if part)
-        raise notes.fatal(mark.line if mark else 0, f"not valid YAML: {said}") from error
-    except yaml.reader.ReaderError as error:
-        raise notes.fatal(text[: error.position].count("\n"), "a character that YAML does not allow") from error
-    if root is None:
-        raise notes.fatal(0, 'the file is empty; expected "version: 1" and "rules:"')
-    return root
-
-
-# The parser's events come before any tree is built, so what is refused here has cost neither memory nor stack.
-def _refuse_aliases_and_depth(notes: _Notes, text: str) -> None:
-    depth = 0
-    line = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line if event.start_mark else line
-        if getattr(event, "anchor", None):
-            raise notes.fatal(line, "a YAML anchor or alias; quote text that begins with & or *")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise notes.fatal(line, f"nested more than {MAX_DEPTH} levels deep")
-
-
-# YAML's "\ud800" makes a text that has no UTF-8, so no record and no answer could hold it.
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _value(node: yaml.Node, loc: Loc, notes: _Notes) -> object:
-    notes.lines.setdefault(loc, node.start_mark.line + 1)
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    if isinstance(node, yaml.SequenceNode) and kind == "seq":
-        return [_value(item, (*loc, index), notes) for index, item in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode) and kind == "map":
-        return _mapping(node, loc, notes)
-    if not isinstance(node, yaml.ScalarNode):
-        return _NotText("this", kind)
-    if kind == "int" and re.fullmatch(r"[0-9]{1,9}", node.value):
-        return int(node.value)
-    if kind == "str" and _SURROGATE.search(node.value):
-        return _NotText(node.value.encode("ascii", "backslashreplace").decode(), "half a character")
-    return node.value if kind == "str" else _NotText(node.value, kind)
-
-
-def _mapping(node: yaml.MappingNode, loc: Loc, notes: _Notes) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        key = _value(key_node, (*loc, "key", line), notes)
-        if not isinstance(key, str):
-            notes.add(loc, f"expected text as a key; got {_got(key)}", line)
-            key = str(getattr(key, "raw", key))
-        if key in values:
-            notes.add((*loc, key), f"the key is already on line {notes.lines[*loc, key]}", line)
-        else:
-            notes.lines[*loc, key] = line
-            values[key] = _value(value_node, (*loc, key), notes)
-    return values
-
-
-# --- What is wrong, in words -----------------------------------------------------------------------------------------
-
-_KINDS = {"bool": "a boolean", "int": "a number", "float": "a number", "timestamp": "a date"}
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=not text.isprintable())
-
-
-def _plain(key: str) -> str:
-    return key if re.fullmatch(r"[\w.:-]+", key) else _quoted(key)
-
-
-def _got(value: object) -> str:
-    match value:
-        case str():
-            text = _quoted(value)
-        case _NotText(kind="null"):
-            text = "nothing"
-        case _NotText(raw=raw, kind=kind):
-            text = f'{raw}, which YAML reads as {_KINDS.get(kind, kind)}: if text is meant, write "{raw}"'
-        case int():
-            text = f'the number {value}: if text is meant, write "{value}"'
-        case _:
-            text = "a list" if isinstance(value, list) else "a mapping"
-    return text
-
-
-def _fault(details: ErrorDetails) -> Fault:
-    loc = tuple(step for step in details["loc"] if step != "[key]")
-    got = details["input"]
-    context = details.get("ctx", {})
-    match details["type"]:
-        case "extra_forbidden":
-            text = _unknown_key(loc)
-        case "missing":
-            text = "required, but it is missing"
-        case "string_type":
-            text = f"expected text; got {_got(got)}"
-        case "list_type":
-            text = f"expected a list{f', write [{_plain(got)}]' if isinstance(got, str) else f'; got {_got(got)}'}"
-        case "dict_type" | "model_type":
-            text = f"expected a mapping (key: value); got {_got(got)}"
-        case "enum" | "literal_error":
-            text = f"expected {context['expected']}; got {_got(got)}"
-        case "too_short":
-            text = "empty, so it would match nothing; leave the key out instead"
-        case "string_pattern_mismatch":
-            text = f"expected text of the form {context['pattern']}; got {_got(got)}"
-        case "value_error":
-            text = f"{context['error']}; got {_got(got)}"
-        case _:
-            text = f"{details['msg']}; got {_got(got)}"
-    return loc, text
+# --- What is wrong between fields, or only odd -----------------------------------------------------------------------
 
 
 def _unknown_key(loc: Loc) -> str:
@@ -407,6 +206,10 @@ def _conflicts(data: object) -> Iterator[Fault]:
         if entry.get("effect") == Effect.DENY and "credential" in entry:
             yield ("rules", index, "credential"), "a deny rule has no use for a credential"
 
+
+_KIND = Kind(
+    conflicts=_conflicts, unknown_key=_unknown_key, empty='the file is empty; expected "version: 1" and "rules:"'
+)
 
 # The endpoints whose every request has the fact. A kind of endpoint not named here is taken not to have it.
 _HAVING = {"models": {EndpointKind.CHAT}, "repositories": set[EndpointKind]()}

@@ -12,7 +12,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -127,12 +127,18 @@ class Processor:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def open_exchanges(self) -> int:
+        """Return how many exchanges run or still have their record to close."""
+        return len(self._live)
+
     # --- streams ------------------------------------------------------------------------------------------------
 
     async def process(self, _requests: object, context: _Context) -> None:
         """Serve one ext_proc stream."""
         if self.draining:
             await _abort(context, Code.GATEWAY_DRAINING)
+            return
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a stream is served outside a task")
@@ -242,11 +248,11 @@ class Processor:
         return wire.ACCESS_LOG_REPLY
 
     async def _who_ended(self, live: _Live) -> End:
-        try:
-            return await asyncio.wait_for(live.ended, self._bounds.end_reason_seconds)
-        except TimeoutError:
-            # Before our first reply Envoy's log has no decision id, and no upstream was asked: it was the client.
-            return End.ENVOY if live.exchange.released_to_upstream else End.CLIENT
+        await asyncio.wait({live.ended}, timeout=self._bounds.end_reason_seconds)
+        if live.ended.done():
+            return live.ended.result()
+        # Before our first reply Envoy's log has no decision id, and no upstream was asked: it was the client.
+        return End.ENVOY if live.exchange.released_to_upstream else End.CLIENT
 
     async def _record_end(self, exchange: Exchange, end: End) -> None:
         try:
@@ -319,8 +325,10 @@ async def _read(context: _Context) -> object:
     return await context.read()
 
 
-async def _abort(context: _Context, code: Code) -> NoReturn:
-    await context.abort(_STATUS.get(code, grpc.StatusCode.INTERNAL), code)
+async def _abort(context: _Context, code: Code) -> None:
+    # A peer that has already reset the stream cannot be told anything more.
+    if not context.cancelled():
+        await context.abort(_STATUS.get(code, grpc.StatusCode.INTERNAL), code.value)
 
 
 def _log_fault(exchange: Exchange, fault: BaseException) -> None:

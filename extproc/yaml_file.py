@@ -43,6 +43,7 @@ class Kind:
     conflicts: Callable[[object], Iterator[Fault]] = _no_conflicts
     unknown_key: Callable[[Loc], str] = _unknown_key
     typed_scalars: bool = False
+    empty: str = "the file is empty"
 
 
 class YamlFile:
@@ -53,7 +54,7 @@ class YamlFile:
         self.raw = _bytes(path)
         self._kind = kind
         self._notes = _Notes(path)
-        self._data = _value(_parsed(self._notes, self.raw), (), self._notes, typed=kind.typed_scalars)
+        self._data = _value(_parsed(self._notes, self.raw, kind.empty), (), self._notes, typed=kind.typed_scalars)
 
     def checked(self, model: type[Model]) -> Model:
         """Return the file as `model`; raises ConfigError with one line for each fault."""
@@ -124,7 +125,7 @@ class _NotText:
     kind: str
 
 
-def _parsed(notes: _Notes, raw: bytes) -> yaml.Node:
+def _parsed(notes: _Notes, raw: bytes, empty: str) -> yaml.Node:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -141,7 +142,7 @@ def _parsed(notes: _Notes, raw: bytes) -> yaml.Node:
     except yaml.reader.ReaderError as error:
         raise notes.fatal(text[: error.position].count("\n"), "a character that YAML does not allow") from error
     if root is None:
-        raise notes.fatal(0, "the file is empty")
+        raise notes.fatal(0, empty)
     return root
 
 

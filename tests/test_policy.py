@@ -100,6 +100,10 @@ def test_a_condition_compares_with_the_fact_of_its_name(name: str, value: str, *
     assert holds(name, value) is expected
 
 
+def test_a_method_in_small_letters_does_not_dodge_a_rule() -> None:
+    assert holds("methods", "POST", facts=replace(CHAT, method="post"))
+
+
 def test_any_value_of_a_condition_is_enough_and_all_conditions_must_hold() -> None:
     assert holds("users", "bob", "alice")
     both = [condition("users", ["alice"]), condition("models", ["claude-*"])]
@@ -180,6 +184,7 @@ PATH_GLOBS = [
     ("/repos/**/pulls/**", "/repos/a/b/pulls/1/files", True),
     ("/repos/**/secret-*/**", "/repos/a/secret-x", True),
     ("/repos/**/**/x", "/repos/x", True),
+    ("/**/a/**/b", "/ab/a/b", True),
     ("/repos/a*b*c/z", "/repos/aXbXbXc/z", True),
     ("/repos/a*b*c/z", "/repos/aXb/bXc/z", False),
     ("/**", "/", True),

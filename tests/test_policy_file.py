@@ -13,7 +13,8 @@ from extproc.endpoint import EndpointKind, Upstream
 from extproc.errors import ConfigError
 from extproc.identity.principal import Principal
 from extproc.policy import Effect, Facts
-from extproc.policy_file import MAX_BYTES, load, schema, warnings
+from extproc.policy_file import load, schema, warnings
+from extproc.yaml_file import MAX_BYTES
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -200,6 +201,7 @@ def test_a_key_that_is_not_text_is_told_as_such_first(file: Path, line: str, exp
             "version: 1\nrules:\n- id: a\n  effect: approve\n",
             "policy.yaml:4: rules[0].effect: expected 'allow' or 'deny'",
         ),
+        ("version: 1\nrules:\n- id: a\n  effect:\n    no1\n", "policy.yaml:4: rules[0].effect: expected 'allow'"),
         ("version: 1\nrules:\n- effect: deny\n  id: a\n- id: b\n", "policy.yaml:5: rules[1].effect: required, but"),
         (
             "version: 1\nrules:\n- id: a\n  effect: deny\n- id: a\n  effect: deny\n",

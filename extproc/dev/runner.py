@@ -46,9 +46,10 @@ def envoy_binary() -> str:
 
 def commands(state: Path) -> dict[str, list[str]]:
     """Return the command line of each supervised process."""
+    flags = ["--concurrency", "2", "-l", "warn", "--disable-hot-restart", "--file-flush-interval-msec", "500"]
     return {
         "serve": [sys.executable, "-m", "extproc", "serve", "--config", str(state / "gateway.yaml")],
-        "envoy": [envoy_binary(), "-c", "envoy.yaml", "--concurrency", "2", "-l", "warn", "--disable-hot-restart"],
+        "envoy": [envoy_binary(), "-c", "envoy.yaml", *flags],
     }
 
 
