@@ -76,10 +76,14 @@ def serve(
 
 
 @policy.command()
-def check(file: Path) -> None:
+def check(file: Path, *, as_json: JsonOption = False) -> None:
     """Check a policy file: exit 0 when it is good, 2 with every fault and its line when not."""
     loaded = policy_file.load(file)
-    for warning in policy_file.warnings(file):
+    warnings = policy_file.warnings(file)
+    if as_json:
+        _print_json({"file": str(file), "rules": len(loaded.rules), "digest": loaded.digest, "warnings": warnings})
+        return
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     print(f"{file}: {len(loaded.rules)} rules, default deny")  # noqa: T201
 

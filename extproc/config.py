@@ -13,7 +13,7 @@ from extproc.credential import CredentialSpec, ExchangeSpec
 from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
 from extproc.identity import issuers
-from extproc.identity.issuers import ENTRA_LOGIN_BASE, ENTRA_STS_BASE, GITHUB_ACTIONS_ISSUER, Issuer
+from extproc.identity.issuers import DEFAULT_ALGORITHMS, ENTRA_LOGIN_BASE, ENTRA_STS_BASE, GITHUB_ACTIONS_ISSUER, Issuer
 from extproc.policy import Policy
 from extproc.policy_file import load as load_policy
 from extproc.yaml_file import Kind, YamlFile
@@ -31,7 +31,7 @@ class OidcSettings(_Model):
     kind: Literal["oidc"]
     issuer: str
     audiences: list[str]
-    algorithms: list[str] = ["RS256", "ES256"]
+    algorithms: list[str] = sorted(DEFAULT_ALGORITHMS)
     jwks_url: str | None = None
     leeway_seconds: int = 60
     groups_claim: str = "groups"
@@ -139,7 +139,8 @@ class Limits(_Model):
     max_answer_bytes: int = Field(32 * _MIB, gt=0, description="Largest answer that is held or recorded.")
     max_event_bytes: int = Field(4 * _MIB, gt=0, description="Largest single event of a stream.")
     max_exchanges: int = Field(2000, gt=0, description="Exchanges at a time; more are refused.")
-    idle_seconds: float = Field(900, gt=0, description="Longest silence from Envoy within an exchange.")
+    # Shorter than Envoy's stream_idle_timeout, so that it is the service that ends and records the exchange.
+    idle_seconds: float = Field(840, gt=0, description="Longest silence from Envoy within an exchange.")
     total_seconds: float = Field(3600, gt=0, description="Longest exchange.")
     drain_seconds: float = Field(30, ge=0, description="How long running exchanges may go on after SIGTERM.")
     session_gap_seconds: float = Field(1800, gt=0, description="Silence after which an unnamed session ends.")

@@ -384,9 +384,12 @@ class Exchange:
 
     def _pass_response_headers(self, *more: tuple[str, str], remove: Sequence[str] = ()) -> PassResponseHeaders:
         """Let the response headers go; the caller says what to do about the length, which masking may change."""
-        mask = EchoMask(self._secrets())
         plain = [pair for pair in self._response_headers if pair[0][0] != ":"]
-        changed = [(name, masked) for name, value in plain if (masked := mask.mask_text(value)) != value]
+        mask = EchoMask(self._secrets())
+        changed = []
+        values = "\n".join(value for _, value in plain)
+        if mask.mask_text(values) != values:
+            changed = [(name, masked) for name, value in plain if (masked := mask.mask_text(value)) != value]
         gone = removed_from_response([name for name, _ in plain])
         return PassResponseHeaders([(DECISION_HEADER, self.story.id), *changed, *more], [*gone, *remove])
 
@@ -444,7 +447,15 @@ class Exchange:
         if self.phase in {Phase.NEW, Phase.DONE} or self._closing_written:
             self.phase = Phase.DONE
             return []
-        self.story.outcome, self.story.refusal = _ENDED[end]
+        answer = None if self._body is None else self._body.answer()
+        if end is End.CLIENT and answer is not None and answer.complete:
+            # Clients hang up at the terminal event, before the stream's formal end: they have all there is.
+            self.story.completed()
+        else:
+            self.story.outcome, refusal = _ENDED[end]
+            self.story.refusal = refusal
+            if not self._answering:
+                self.story.status = refusal.status
         self._after_recording = []
         return [self._record_closing()]
 

@@ -35,6 +35,9 @@ log = logging.getLogger("extproc.exchange")
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
+_CUT_SECONDS = 5.0
+"""How long the records of exchanges that were cut off may take to be closed."""
+
 _STATUS = {
     Code.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     Code.GATEWAY_DRAINING: grpc.StatusCode.UNAVAILABLE,
@@ -291,7 +294,7 @@ class Processor:
         for live in list(self._live.values()):
             if live.cut is None:
                 live.cut_off(End.DRAIN)
-        await self._until_idle(self._bounds.drain_seconds)
+        await self._until_idle(_CUT_SECONDS)
 
     async def _until_idle(self, seconds: float) -> None:
         try:

@@ -166,17 +166,20 @@ class StreamedAnswer:
 
     def _note(self, pieces: Sequence[Piece], at: float) -> bool:
         """Note the rhythm of the pieces; say whether their text completes the credential."""
+        texts: dict[str, str] = {}
         for piece in pieces:
             self._timing.pieces.append((at, piece.channel, len(piece.text)))
-            if self._secrets and piece.text:
-                self._cut = self._cut or self._repeats(piece)
+            texts[piece.channel] = texts.get(piece.channel, "") + piece.text
+        if self._secrets:
+            found = [self._repeats(channel, text) for channel, text in texts.items() if text]
+            self._cut = self._cut or any(found)
         return self._cut
 
-    def _repeats(self, piece: Piece) -> bool:
-        mask = self._texts.get(piece.channel)
+    def _repeats(self, channel: str, text: str) -> bool:
+        mask = self._texts.get(channel)
         if mask is None:
-            mask = self._texts[piece.channel] = EchoMask(self._secrets)
-        return mask.masks(piece.text.encode("utf-8", "surrogatepass"))
+            mask = self._texts[channel] = EchoMask(self._secrets)
+        return mask.masks(text.encode("utf-8", "surrogatepass"))
 
     def _undecided(self) -> bool:
         return any(mask.holding for mask in self._texts.values())

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 from aiohttp import web
@@ -127,17 +128,29 @@ def _graph(config: Config, session: aiohttp.ClientSession, clock: Callable[[], f
 
 def _sockets(config: Config) -> list[str]:
     """Return the addresses to listen on; a socket file that a dead process left is removed."""
+    addresses = []
     for address in config.settings.listen:
+        path = Path(address.removeprefix("unix:"))
+        # A socket's path has at most 107 bytes: in its own folder the relative one is kept.
+        if address.startswith("unix:") and config.base.resolve() != Path.cwd():
+            path = config.base / path
         if address.startswith("unix:"):
-            path = config.base / address.removeprefix("unix:")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-    return config.settings.listen
+            addresses.append(f"unix:{path}")
+        else:
+            addresses.append(address)
+    return addresses
 
 
 async def _operations(stack: AsyncExitStack, address: str, metrics: Metrics, ready: Callable[[], bool]) -> None:
     host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise ConfigError(f"operations: expected HOST:PORT, got {address!r}")
     runner = web.AppRunner(make_app(metrics, ready), access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, host, int(port)).start()
+    try:
+        await web.TCPSite(runner, host, int(port)).start()
+    except OSError as failure:
+        raise ConfigError(f"operations: cannot listen on {address}: {failure.strerror}") from failure

@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from extproc import wire
+from extproc.errors import ConfigError
 from extproc.processor import Bounds, Processor
 
 _MAX_MESSAGE_BYTES = 4 << 20
@@ -39,7 +40,10 @@ class Server:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for address in addresses:
-            self._server.add_insecure_port(address)
+            try:
+                self._server.add_insecure_port(address)
+            except RuntimeError as failure:
+                raise ConfigError(f"listen: cannot listen on {address!r}") from failure
 
     async def start(self) -> None:
         """Begin to serve."""

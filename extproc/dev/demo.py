@@ -41,7 +41,7 @@ def _no_token(console: Console) -> None:
 
 def _streaming_chat(state: Path, console: Console) -> str:
     _step(console, 2, "alice asks", "She is a developer; her token comes from the company's issuer, not from GitHub.")
-    with _ask(_token(state, "alice"), "gpt-5", "count to 10", stream=True) as response:
+    with _answered(state), _ask(_token(state, "alice"), "gpt-5", "count to 10", stream=True) as response:
         console.print("   ", end="")
         for line in response:
             if line.startswith(b"data: {"):
@@ -84,9 +84,7 @@ def _record(state: Path, console: Console, decision_id: str) -> None:
     archive = SqliteArchive(state / "extproc.db")
     document = archive.exchange(decision_id)
     if document is None:
-        raise ExtprocError(
-            f"exchange {decision_id} is not in the store of {state}: is it another gateway's?"
-        )
+        raise ExtprocError(f"exchange {decision_id} is not in the store of {state}: is it another gateway's?")
     replay.play([document], console, speed=1.0, wait=True)
     console.print(
         f"Look further:  .venv/bin/extproc sessions list\n"
@@ -111,6 +109,18 @@ def _show_error(console: Console, token: str | None, model: str) -> None:
             error = json.load(refused)["error"]
         console.print(f"    {refused.code}  {error['code']}: {error['message']}", style="red", markup=False)
         console.print(f"    decision {error['decision_id']}", style="dim", markup=False)
+
+
+@contextmanager
+def _answered(state: Path) -> Iterator[None]:
+    try:
+        yield
+    except urllib.error.HTTPError as refused:
+        with refused:
+            code = json.load(refused)["error"]["code"]
+        raise ExtprocError(
+            f"the gateway refused alice ({code}): does it run with the state directory {state}?"
+        ) from None
 
 
 @contextmanager

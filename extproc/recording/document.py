@@ -8,17 +8,19 @@ in docs/recording.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from extproc.conversation import Answer, Prompt
+from extproc.conversation import Answer, Choice, Prompt
 from extproc.errors import Code, Refusal
 from extproc.headers import ClientFacts
 from extproc.identity.principal import Principal
 from extproc.policy import Decision
 
 VERSION = 1
+
+_CLIENT_FIELDS = [one.name for one in fields(ClientFacts)]
 
 
 class Outcome(StrEnum):
@@ -64,7 +66,7 @@ def opening(
         "opened_at": opened_at,
         "principal": None if principal is None else _principal(principal),
         "decision": None if decision is None else {"id": exchange_id, **_decision(decision), "policy": policy_digest},
-        "client": {"address": client_address, **asdict(client)},
+        "client": {"address": client_address, **{name: getattr(client, name) for name in _CLIENT_FIELDS}},
         "request": {**request, "body_bytes": body_bytes, **_prompt(prompt)},
     }
 
@@ -160,7 +162,8 @@ def _prompt(prompt: Prompt | None) -> dict[str, Any]:
 def _answer(answer: Answer | None) -> dict[str, Any]:
     if answer is None:
         return {}
-    choices = [asdict(choice) for choice in answer.choices]
+    choices = [_choice(choice) for choice in answer.choices]
+    usage = answer.usage
     first: Mapping[str, Any] = choices[0] if choices else {}
     fields = {
         "model": answer.model,
@@ -168,7 +171,7 @@ def _answer(answer: Answer | None) -> dict[str, Any]:
         "reasoning": first.get("reasoning"),
         "tool_calls": first.get("tool_calls", []),
         "finish_reason": first.get("finish_reason"),
-        "usage": None if answer.usage is None else asdict(answer.usage),
+        "usage": None if usage is None else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
         "complete": answer.complete,
         "error": answer.error,
     }
@@ -178,3 +181,13 @@ def _answer(answer: Answer | None) -> dict[str, Any]:
     if answer.unparsed:
         fields["unparsed"] = answer.unparsed
     return fields
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    return {
+        "index": choice.index,
+        "text": choice.text,
+        "reasoning": choice.reasoning,
+        "tool_calls": [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in choice.tool_calls],
+        "finish_reason": choice.finish_reason,
+    }

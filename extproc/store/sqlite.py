@@ -8,6 +8,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing as closing_context
@@ -24,6 +25,10 @@ from extproc.store.port import SessionRow
 MAX_GROUP: Final = 256
 """Entries committed together at most, so that no caller waits for an endless queue."""
 
+COMMIT_INTERVAL_SECONDS: Final = 0.002
+"""Least time between two commits. An entry after a pause is committed at once; under load entries gather, because a
+commit costs about 300 µs of CPU whatever it holds (measured: 593 µs an exchange alone, 91 µs in groups)."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS opening (
   id TEXT PRIMARY KEY, instance TEXT NOT NULL, session TEXT NOT NULL, opened_at REAL NOT NULL,
@@ -33,7 +38,6 @@ CREATE TABLE IF NOT EXISTS closing (
   id TEXT PRIMARY KEY REFERENCES opening (id), closed_at REAL NOT NULL, outcome TEXT NOT NULL, document BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS opening_by_session ON opening (session, opened_at);
-CREATE INDEX IF NOT EXISTS opening_by_time ON opening (opened_at);
 CREATE TRIGGER IF NOT EXISTS opening_stays BEFORE UPDATE ON opening BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER IF NOT EXISTS opening_remains BEFORE DELETE ON opening BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER IF NOT EXISTS closing_stays BEFORE UPDATE ON closing BEGIN SELECT RAISE(ABORT, 'append-only'); END;
@@ -68,6 +72,8 @@ class SqliteRecorder:
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Prompts are nobody else's business; SQLite gives its other files the mode of this one.
+            path.touch(mode=0o600, exist_ok=True)
             self._lock = _hold(path.with_name(f"{path.name}.{instance}.lock"))
             self._connection = _connect(path)
             self._connection.executescript(_SCHEMA)
@@ -92,10 +98,13 @@ class SqliteRecorder:
         self._lock.close()
 
     def _commit_forever(self) -> None:
+        next_commit = 0.0
         while True:
             first = self._queue.get()
             if first is None:
                 return
+            time.sleep(max(0.0, next_commit - time.monotonic()))
+            next_commit = time.monotonic() + COMMIT_INTERVAL_SECONDS
             group = [first]
             stop = False
             while len(group) < MAX_GROUP and not self._queue.empty():

@@ -82,11 +82,10 @@ class Gateway:
         )
         self._issuer = asyncio.create_task(web.run(app, "127.0.0.1", self.ports.issuer))
 
-    def limit(self, **limits: float) -> None:
+    def configure(self, **settings: Any) -> None:
+        """Change top-level entries of the service's settings, before it starts."""
         path = self.state / "gateway.yaml"
-        settings = yaml.safe_load(path.read_text())
-        settings["limits"] = limits
-        path.write_text(yaml.safe_dump(settings))
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **settings}))
 
     async def start(self) -> None:
         await self.start_service()

@@ -172,7 +172,7 @@ async def test_sigterm_lets_running_streams_finish_and_takes_no_new_ones(own_gat
 
 async def test_streams_that_outlast_the_drain_are_cut_and_recorded_as_interrupted(own_gateway: Gateway) -> None:
     await own_gateway.prepare()
-    own_gateway.limit(drain_seconds=0.2)
+    own_gateway.configure(limits={"drain_seconds": 0.2})
     await own_gateway.start()
     forever = asyncio.Event()
 

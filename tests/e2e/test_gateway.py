@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
+import hmac
 import json
 import ssl
+import sys
 from typing import Any
 
 import aiohttp
+import grpc.aio
+import jwt
 import openai
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from yarl import URL
 
-from tests.e2e.gateway import Gateway, decision_id, until
+from extproc import wire
+from tests.e2e.gateway import Gateway, decision_id, free_ports, until
 from tests.e2e.upstream import DONE, Call, answer_json, event
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -48,6 +57,7 @@ async def test_the_openai_client_completes_a_streaming_chat_with_its_rhythm_reco
         texts = [chunk.choices[0].delta.content async for chunk in stream]
     assert texts == ["hel", "lo", None]
     document = await gateway.document(stream.response.headers["x-gateway-decision-id"])
+    assert document["outcome"] == "completed"
     assert document["response"]["text"] == "hello"
     assert document["response"]["complete"] is True
     pieces = document["timing"]["pieces"]
@@ -256,6 +266,26 @@ async def test_an_upstream_that_resets_a_json_answer_gives_a_clean_error(gateway
         error = (await response.json())["error"]
     document = await gateway.document(error["decision_id"])
     assert (document["outcome"], document["error"]["code"]) == ("upstream_error", "upstream.reset")
+    assert (document["response"]["status"], document["response"]["upstream_status"]) == (502, 200)
+
+
+async def test_a_client_that_hangs_up_at_the_terminal_event_has_completed(gateway: Gateway) -> None:
+    gone = asyncio.Event()
+
+    async def lingering(call: Call) -> None:
+        await call.head(content_type="text/event-stream", transfer_encoding="chunked")
+        await call.chunk(event("all there is", finish="stop") + DONE)
+        await gone.wait()
+
+    gateway.upstream.play(lingering)
+    async with gateway.chat(stream=True) as response:
+        while DONE not in await response.content.readany():
+            pass
+        response.close()
+    document = await gateway.document(decision_id(response))
+    gone.set()
+    assert (document["outcome"], document["error"]) == ("completed", None)
+    assert document["response"]["text"] == "all there is"
 
 
 async def test_an_upstream_that_resets_a_stream_is_recorded_with_what_was_said(gateway: Gateway) -> None:
@@ -388,3 +418,146 @@ async def test_the_clients_session_id_groups_exchanges_of_one_person_only(gatewa
         async with gateway.session.get(f"{gateway.url}/models", headers=headers) as response:
             sessions.append((await gateway.document(decision_id(response)))["session"])
     assert sessions[0] == sessions[1] != sessions[2]
+
+
+def _forged(gateway: Gateway, kind: str) -> str:
+    claims = {"iss": gateway.ports.issuer_url, "aud": "copilot-extproc", "sub": "alice", "exp": 4102444800}
+    claims |= {"groups": ["developers"], "preferred_username": "alice"}
+    if kind == "alg none":
+        return jwt.encode(claims, "", algorithm="none", headers={"kid": gateway.key.kid})
+    if kind == "public key as hmac":
+        public = gateway.key.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        # PyJWT refuses to make such a token, so it is made by hand.
+        head, payload = (
+            base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+            for part in ({"alg": "HS256", "kid": gateway.key.kid}, claims)
+        )
+        mac = hmac.new(public, head + b"." + payload, "sha256").digest()
+        return b".".join((head, payload, base64.urlsafe_b64encode(mac).rstrip(b"="))).decode()
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    kid = gateway.key.kid if kind == "another key" else "never heard of"
+    return jwt.encode(claims, other, algorithm="RS256", headers={"kid": kid})
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("alg none", "identity.algorithm"),
+        ("public key as hmac", "identity.algorithm"),
+        ("another key", "identity.signature"),
+        ("unknown kid", "identity.key_unknown"),
+    ],
+)
+async def test_a_forged_token_is_401_with_its_code(gateway: Gateway, kind: str, code: str) -> None:
+    headers = {"authorization": f"Bearer {_forged(gateway, kind)}"}
+    async with gateway.session.get(f"{gateway.url}/models", headers=headers) as response:
+        assert response.status == 401
+        assert (await response.json())["error"]["code"] == code
+        document = await gateway.document(decision_id(response))
+    assert document["error"]["code"] == code
+    assert gateway.upstream.seen == []
+
+
+async def test_an_exchanged_token_goes_to_the_host_github_named_and_the_github_token_stays(
+    own_gateway: Gateway,
+) -> None:
+    async def github(call: Call) -> None:
+        if call.seen.target == "/copilot_internal/v2/token":
+            endpoints = {"api": "https://api.business.githubcopilot.com"}
+            token = {
+                "token": "tid=1;exp=9:mac-mac-mac",
+                "expires_at": 4102444800,
+                "refresh_in": 1500,
+                "endpoints": endpoints,
+            }
+            await call.whole(json.dumps(token).encode())
+        else:
+            await call.whole(answer_json())
+
+    await own_gateway.prepare()
+    exchange = {"url": f"http://127.0.0.1:{own_gateway.upstream.port}/copilot_internal/v2/token"}
+    own_gateway.configure(credentials={"github": {"file": "github-token", "exchange": exchange}})
+    own_gateway.upstream.play(github)
+    await own_gateway.start()
+    async with own_gateway.chat() as first, own_gateway.chat() as response:
+        assert (first.status, response.status) == (200, 200)
+        document = await own_gateway.document(decision_id(response))
+    asked, *chats = own_gateway.upstream.seen
+    assert asked.header("authorization") == f"token {own_gateway.credential}"
+    assert [chat.header("authorization") for chat in chats] == ["Bearer tid=1;exp=9:mac-mac-mac"] * 2
+    assert [chat.header("host") for chat in chats] == ["api.business.githubcopilot.com"] * 2
+    record = json.dumps(document)
+    assert "mac-mac-mac" not in record
+    assert own_gateway.credential not in record
+
+
+async def test_a_token_exchange_that_names_another_host_sends_nothing(own_gateway: Gateway) -> None:
+    async def evil(call: Call) -> None:
+        endpoints = {"api": "https://api.githubcopilot.com.evil.example"}
+        token = {
+            "token": "tid=1;exp=9:mac-mac-mac",
+            "expires_at": 4102444800,
+            "refresh_in": 1500,
+            "endpoints": endpoints,
+        }
+        await call.whole(json.dumps(token).encode())
+
+    await own_gateway.prepare()
+    exchange = {"url": f"http://127.0.0.1:{own_gateway.upstream.port}/copilot_internal/v2/token"}
+    own_gateway.configure(credentials={"github": {"file": "github-token", "exchange": exchange}})
+    own_gateway.upstream.play(evil)
+    await own_gateway.start()
+    async with own_gateway.chat() as response:
+        assert response.status == 503
+        assert (await response.json())["error"]["code"] == "credential.unavailable"
+    assert [seen.target for seen in own_gateway.upstream.seen] == ["/copilot_internal/v2/token"]
+
+
+async def test_a_rotated_credential_file_is_used_at_once(own_gateway: Gateway) -> None:
+    await own_gateway.prepare()
+    await own_gateway.start()
+    async with own_gateway.chat():
+        pass
+    (own_gateway.state / "github-token").write_text("gho_rotated_value\n")
+    async with own_gateway.chat():
+        pass
+    sent = [seen.header("authorization") for seen in own_gateway.upstream.seen]
+    assert sent[1] == "Bearer gho_rotated_value" != sent[0]
+
+
+async def test_the_grpc_health_service_answers_on_a_tcp_address_too(own_gateway: Gateway) -> None:
+    [port] = free_ports(1)
+    await own_gateway.prepare()
+    own_gateway.configure(listen=["unix:ext_proc.sock", f"127.0.0.1:{port}"])
+    await own_gateway.start_service()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=wire.PROCESSOR_SERVICE))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_wrong_settings_file_is_one_readable_message_and_exit_code_2(own_gateway: Gateway) -> None:
+    await own_gateway.prepare()
+    own_gateway.configure(issuers=[{"kind": "oidc", "issuer": "http://127.0.0.1:1", "audience": ["typo"]}])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "extproc", "serve", "--config", str(own_gateway.state / "gateway.yaml"),
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, error = await process.communicate()
+    assert process.returncode == 2
+    assert "Traceback" not in error.decode()
+    assert "gateway.yaml:" in error.decode()
+    assert "audience" in error.decode()
+
+
+async def test_a_port_in_use_is_one_readable_message_and_exit_code_2(own_gateway: Gateway) -> None:
+    await own_gateway.prepare()
+    own_gateway.configure(operations=f"127.0.0.1:{own_gateway.upstream.port}")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "extproc", "serve", "--config", str(own_gateway.state / "gateway.yaml"),
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, error = await process.communicate()
+    assert process.returncode == 2
+    assert "Traceback" not in error.decode()
+    assert f"cannot listen on 127.0.0.1:{own_gateway.upstream.port}" in error.decode()
