@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import stat
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import betterproto2
+import pytest
+import yaml
+
+from extproc import config, policy_file
+from extproc.dev import ca, files
+from extproc.dev.files import Ports, prepare
+from extproc.dev.runner import envoy_binary
+from extproc.errors import ConfigError
+
+NOW = 1_760_000_000.0
+ROOT = Path(__file__).parent.parent.parent
+ENVOY = ROOT / "envoy"
+UPSTREAM = "http://127.0.0.1:8090"
+NAMES = ("envoy.yaml", "upstreams.yaml", "tls.yaml")
+PORTS = Ports(http=1, https=2, issuer=3, upstream=4, ops=5, admin=6)
+
+Path_ = tuple[str | int, ...]
+
+
+def loaded(path: Path) -> Any:
+    # Through JSON, so that aliases become values of their own.
+    return json.loads(json.dumps(yaml.safe_load(path.read_text())))
+
+
+PRODUCTION = {name: loaded(ENVOY / name) for name in NAMES}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    prepare(tmp_path / "state", PORTS, UPSTREAM, now=NOW)
+    return tmp_path / "state"
+
+
+def walk(value: Any, at: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+    """Yield every value that holds no others, with its place."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if not children:
+        yield at, value
+    for key, child in children or ():
+        yield from walk(child, (*at, key))
+
+
+def changes(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
+    """Return by its dotted place every leaf that differs, `None` for what is not there."""
+    old, new = dict(walk(before)), dict(walk(after))
+    places = [place for place in {**old, **new} if old.get(place) != new.get(place)]
+    return {".".join(map(str, place)): (old.get(place), new.get(place)) for place in places}
+
+
+# --- what is written -------------------------------------------------------------------------------------------------
+
+
+def test_the_rendered_listeners_differ_only_in_addresses_and_paths(state: Path) -> None:
+    found = changes(PRODUCTION["envoy.yaml"], loaded(state / "envoy.yaml"))
+    static, pipe = "static_resources", "load_assignment.endpoints.0.lb_endpoints.0.endpoint.address.pipe.path"
+    listeners, tls = f"{static}.listeners", "filter_chains.0.transport_socket.typed_config.common_tls_context"
+    assert {place: new for place, (_, new) in found.items()} == {
+        "admin.address.socket_address.port_value": 6,
+        "dynamic_resources.cds_config.path_config_source.path": str(state / "upstreams.yaml"),
+        f"{listeners}.0.address.socket_address.address": "127.0.0.1",
+        f"{listeners}.0.address.socket_address.port_value": 1,
+        f"{listeners}.1.address.socket_address.address": "127.0.0.1",
+        f"{listeners}.1.address.socket_address.port_value": 2,
+        f"{listeners}.1.{tls}.tls_certificate_sds_secret_configs.0.sds_config.path_config_source.path": str(
+            state / "tls.yaml"
+        ),
+        f"{static}.clusters.0.{pipe}": files.SOCKET,
+    }
+
+
+def test_the_rendered_clusters_keep_their_names_and_differ_only_in_address_and_transport(state: Path) -> None:
+    before, after = PRODUCTION["upstreams.yaml"], loaded(state / "upstreams.yaml")
+    assert [one["name"] for one in after["resources"]] == [one["name"] for one in before["resources"]]
+    endpoint = "load_assignment.endpoints.0.lb_endpoints.0.endpoint.address.socket_address"
+    allowed = ("transport_socket.", "typed_extension_protocol_options.", f"{endpoint}.")
+    for place in changes(before, after):
+        assert place.split(".", 2)[2].startswith(allowed), place
+    for cluster in after["resources"]:
+        assert "transport_socket" not in cluster
+        address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+        assert address == {"socket_address": {"address": "127.0.0.1", "port_value": 8090}}
+
+
+def test_the_rendered_certificate_is_the_dev_cas(state: Path) -> None:
+    found = changes(PRODUCTION["tls.yaml"], loaded(state / "tls.yaml"))
+    assert {place.rpartition("tls_certificate.")[2]: new for place, (_, new) in found.items()} == {
+        "certificate_chain.filename": str(state / "ca" / "tls.crt"),
+        "private_key.filename": str(state / "ca" / "tls.key"),
+    }
+
+
+def test_the_rendered_settings_are_good_and_name_what_is_there(state: Path) -> None:
+    found = config.load(state / "gateway.yaml")
+    assert found.settings.listen == [f"unix:{files.SOCKET}"]
+    assert found.settings.operations == "127.0.0.1:5"
+    assert found.issuers[0].url == PORTS.issuer_url == "http://127.0.0.1:3"
+    assert found.credentials[0].file == state / "github-token"
+    assert found.policy.digest == policy_file.load(ROOT / "extproc" / "dev" / "policy.yaml").digest
+    clusters = {one["name"] for one in loaded(state / "upstreams.yaml")["resources"]}
+    assert set(found.upstream_hosts.values()) <= clusters
+
+
+def test_the_credential_is_made_once_and_only_its_owner_may_read_it(state: Path) -> None:
+    token = (state / "github-token").read_text()
+    assert token.startswith("gho_demo")
+    assert stat.S_IMODE((state / "github-token").stat().st_mode) == 0o600
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    authority = (state / "ca" / "ca.pem").read_bytes()
+    prepare(state, PORTS, UPSTREAM, now=NOW)
+    assert (state / "github-token").read_text() == token
+    assert (state / "ca" / "ca.pem").read_bytes() == authority
+
+
+def test_another_policy_and_other_ports_replace_the_ones_before(state: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("version: 1\nrules: []\n")
+    prepare(state, Ports(), "http://localhost:9", now=NOW, policy=other)
+    assert (state / "policy.yaml").read_bytes() == other.read_bytes()
+    assert loaded(state / "envoy.yaml")["admin"]["address"]["socket_address"]["port_value"] == 9901
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        "https://127.0.0.1:1",
+        "http://127.0.0.1",
+        "127.0.0.1:1",
+        "http://:1",
+        "http://127.0.0.1:many",
+        "http://127.0.0.1:70000",
+        "http://127.0.0.1:1/path",
+        "",
+    ],
+)
+def test_an_upstream_that_is_no_plain_address_is_refused_before_anything_is_written(
+    tmp_path: Path, upstream: str
+) -> None:
+    with pytest.raises(ConfigError, match="expected http://HOST:PORT"):
+        prepare(tmp_path / "state", Ports(), upstream, now=NOW)
+    assert not (tmp_path / "state").exists()
+
+
+# --- what Envoy says to it -------------------------------------------------------------------------------------------
+
+
+def validate(folder: Path, file: str = "envoy.yaml") -> None:
+    done = subprocess.run(  # noqa: S603 - Envoy
+        [envoy_binary(), "--mode", "validate", "-c", file],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def validate_whole(folder: Path) -> None:
+    """Validate the three files as one: Envoy does not look into the files that the first one only names."""
+    validate(folder)
+    whole = loaded(folder / "envoy.yaml")
+    static = whole["static_resources"]
+    for name, kind in (("upstreams.yaml", "clusters"), ("tls.yaml", "secrets")):
+        found = loaded(folder / name)["resources"]
+        static.setdefault(kind, []).extend({key: one[key] for key in one if key != "@type"} for one in found)
+    tls = static["listeners"][1]["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+    del tls["tls_certificate_sds_secret_configs"][0]["sds_config"]
+    del whole["dynamic_resources"]
+    (folder / "whole.yaml").write_text(yaml.safe_dump(whole))
+    validate(folder, "whole.yaml")
+
+
+@pytest.mark.e2e
+def test_envoy_accepts_the_rendered_files(state: Path) -> None:
+    validate_whole(state)
+
+
+@pytest.mark.e2e
+def test_envoy_accepts_the_production_files(tmp_path: Path) -> None:
+    ca.ensure(tmp_path / "tls", NOW)
+    for name in NAMES:
+        text = (ENVOY / name).read_text().replace("/etc/envoy/", f"{tmp_path}/")
+        (tmp_path / name).write_text(text.replace("/etc/ssl/certs/ca-certificates.crt", f"{tmp_path}/tls/ca.pem"))
+    validate_whole(tmp_path)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("envoy.yaml", "failure_mode_allow"), ("upstreams.yaml", "connect_timeout"), ("tls.yaml", "private_key")],
+)
+def test_envoy_does_not_accept_just_anything(state: Path, name: str, key: str) -> None:
+    (state / name).write_text((state / name).read_text().replace(key, f"{key}_"))
+    with pytest.raises(AssertionError, match=f"{key}_"):
+        validate_whole(state)
+
+
+# --- what the production files promise -------------------------------------------------------------------------------
+
+
+def managers() -> list[dict[str, Any]]:
+    listeners = PRODUCTION["envoy.yaml"]["static_resources"]["listeners"]
+    filters = [one for listener in listeners for chain in listener["filter_chains"] for one in chain["filters"]]
+    return [one["typed_config"] for one in filters]
+
+
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from objects(child)
+
+
+def test_every_listener_has_the_same_http_connection_manager_and_nothing_beside_it() -> None:
+    assert len(managers()) == 2
+    assert managers()[0] == managers()[1]
+    assert managers()[0]["@type"].endswith(".HttpConnectionManager")
+
+
+def test_a_failing_stream_fails_the_exchange_and_all_bytes_pass_the_service() -> None:
+    for manager in managers():
+        first, last = manager["http_filters"]
+        assert (first["name"], last["name"]) == ("envoy.filters.http.ext_proc", "envoy.filters.http.router")
+        settings = first["typed_config"]
+        assert settings["failure_mode_allow"] is False
+        assert settings["processing_mode"] == {
+            "request_header_mode": "SEND",
+            "request_body_mode": "FULL_DUPLEX_STREAMED",
+            "request_trailer_mode": "SEND",
+            "response_header_mode": "SEND",
+            "response_body_mode": "FULL_DUPLEX_STREAMED",
+            "response_trailer_mode": "SEND",
+        }
+        for weakened in (
+            "observability_mode",
+            "allow_mode_override",
+            "disable_immediate_response",
+            "route_cache_action",
+        ):
+            assert weakened not in settings
+
+
+def test_only_a_decided_request_finds_an_upstream_and_every_other_ends_in_503() -> None:
+    for manager in managers():
+        (host,) = manager["route_config"]["virtual_hosts"]
+        assert host["domains"] == ["*"]
+        decided, undecided = host["routes"]
+        assert decided["match"]["headers"] == [{"name": "x-gateway-upstream", "present_match": True}]
+        assert decided["route"]["cluster_header"] == "x-gateway-upstream"
+        assert undecided["match"] == {"prefix": "/"}
+        assert undecided["direct_response"]["status"] == 503
+        removed = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+        assert {"remove": "x-gateway-upstream"} in removed
+
+
+def test_nothing_switches_the_filter_off_or_the_protocol_over() -> None:
+    for name in NAMES:
+        keys = {key for one in objects(PRODUCTION[name]) for key in one}
+        assert not keys & {"upgrade_configs", "typed_per_filter_config", "upgrade_type", "connect_config"}
+
+
+def test_the_service_gives_up_before_envoy_does_so_that_the_end_is_recorded() -> None:
+    limits = config.Limits()
+    for manager in managers():
+        idle = {
+            manager["stream_idle_timeout"],
+            manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["idle_timeout"],
+        }
+        assert limits.idle_seconds < min(float(text.removesuffix("s")) for text in idle)
+        grpc = manager["http_filters"][0]["typed_config"]["grpc_service"]["timeout"]
+        assert limits.total_seconds < float(grpc.removesuffix("s"))
+
+
+def test_every_upstream_is_verified_by_exactly_its_name() -> None:
+    for cluster in PRODUCTION["upstreams.yaml"]["resources"]:
+        name = cluster["name"]
+        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        assert endpoint == {"hostname": name, "address": {"socket_address": {"address": name, "port_value": 443}}}
+        tls = cluster["transport_socket"]["typed_config"]
+        assert tls["sni"] == name
+        (match,) = tls["common_tls_context"]["validation_context"]["match_typed_subject_alt_names"]
+        assert match == {"san_type": "DNS", "matcher": {"exact": name}}
+
+
+def test_the_clusters_are_the_hosts_that_the_service_may_name() -> None:
+    clusters = {one["name"] for one in PRODUCTION["upstreams.yaml"]["resources"]}
+    allowed = config.ExchangeSettings().allowed_hosts
+    assert {*config.DEFAULT_HOSTS.values(), *allowed} == clusters
+
+
+# --- every key of the production files is a field of Envoy's API ---------------------------------------------------
+
+
+def message_named(name: str) -> type[betterproto2.Message]:
+    package, _, cls = name.rpartition(".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found: type[betterproto2.Message] = getattr(importlib.import_module(f"envoy_data_plane.{package}"), cls)
+    return found
+
+
+def unknown(value: Any, cls: type[Any], at: str) -> Iterator[str]:
+    """Yield every place in `value` that the message `cls` has not."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from unknown(item, cls, f"{at}[{index}]")
+    elif issubclass(cls, betterproto2.Enum):
+        if value not in {member.name for member in cls}:
+            yield f"{at}: {value} is no {cls.__name__}"
+    elif isinstance(value, dict) and "@type" in value:
+        typed = message_named(value["@type"].removeprefix("type.googleapis.com/"))
+        yield from unknown({key: one for key, one in value.items() if key != "@type"}, typed, at)
+    elif isinstance(value, dict) and cls.__module__ != "envoy_data_plane.google.protobuf":
+        yield from unknown_fields(value, cls, at)
+
+
+def unknown_fields(value: dict[str, Any], cls: type[Any], at: str) -> Iterator[str]:
+    described = cls._betterproto
+    groups: dict[str, str] = {}
+    for key, child in value.items():
+        meta = described.meta_by_field_name.get(key)
+        if meta is None:
+            yield f"{at}.{key}: {cls.__name__} has no such field"
+            continue
+        if meta.group is not None and groups.setdefault(meta.group, key) != key:
+            yield f"{at}.{key}: only one of it and {groups[meta.group]} may be set"
+        if isinstance(child, list) is not meta.repeated:
+            yield f"{at}.{key}: expected {'a list' if meta.repeated else 'one value'}"
+        if meta.proto_type == "map" and (inner := described.cls_by_field.get(f"{key}.value")) is not None:
+            for name, one in child.items():
+                yield from unknown(one, inner, f"{at}.{key}.{name}")
+        elif meta.proto_type in {"message", "enum"} and (inner := described.cls_by_field.get(key)) is not None:
+            yield from unknown(child, inner, f"{at}.{key}")
+
+
+def typed(name: str) -> tuple[Any, str]:
+    """Return what the file holds and the message it is."""
+    kind = (
+        "envoy.config.bootstrap.v3.Bootstrap"
+        if name == "envoy.yaml"
+        else "envoy.service.discovery.v3.DiscoveryResponse"
+    )
+    return PRODUCTION[name], kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_is_a_field_of_envoys_api(name: str) -> None:
+    value, kind = typed(name)
+    assert list(unknown(value, message_named(kind), name)) == []
+
+
+def test_the_check_of_keys_goes_all_the_way_down() -> None:
+    broken = copy.deepcopy(PRODUCTION["envoy.yaml"])
+    manager = broken["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["http_filters"][0]["typed_config"]["failure_mode_alow"] = True
+    manager["http_filters"][0]["typed_config"]["processing_mode"]["request_body_mode"] = "FULL_DUPLEX"
+    manager["route_config"]["virtual_hosts"][0]["routes"][1]["route"] = {"cluster": "x"}
+    options = broken["static_resources"]["clusters"][0]["typed_extension_protocol_options"]
+    options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]["explicit_http_config"]["h2"] = {}
+    found = list(unknown(broken, message_named("envoy.config.bootstrap.v3.Bootstrap"), ""))
+    assert [text.rpartition(".")[2] for text in found] == [
+        "route: only one of it and direct_response may be set",
+        "request_body_mode: FULL_DUPLEX is no ProcessingModeBodySendMode",
+        "failure_mode_alow: ExternalProcessor has no such field",
+        "h2: HttpProtocolOptionsExplicitHttpConfig has no such field",
+    ]

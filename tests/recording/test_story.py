@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+
+from extproc.conversation import Answer
+from extproc.endpoint import Endpoint, EndpointKind, Upstream
+from extproc.errors import Code, Refusal
+from extproc.identity.principal import Principal
+from extproc.recording.document import Outcome
+from extproc.recording.session import Sessions
+from extproc.recording.story import Story
+from extproc.request import read_request
+
+ALICE = Principal(id="i#alice", name="alice", kind="person", issuer="i", subject="alice")
+
+
+def story(*headers: tuple[str, str]) -> Story:
+    request, _ = read_request([(":method", "POST"), (":path", "/chat/completions"), (":authority", "h"), *headers])
+    return Story("x1", opened_at=100.0, now=100.0, request=request)
+
+
+def sessions() -> Sessions:
+    return Sessions(gap_seconds=60)
+
+
+def test_elapsed_is_in_milliseconds_after_the_opening() -> None:
+    told = story()
+    told.now = 100.1234567
+    assert told.elapsed() == pytest.approx(123.457)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        (401, Code.IDENTITY_EXPIRED, Outcome.DENIED),
+        (413, Code.REQUEST_TOO_LARGE, Outcome.DENIED),
+        (422, Code.POLICY_DENIED, Outcome.DENIED),
+        (503, Code.IDENTITY_UNAVAILABLE, Outcome.FAILED),
+        (502, Code.CREDENTIAL_REFUSED, Outcome.FAILED),
+        (502, Code.UPSTREAM_MALFORMED, Outcome.UPSTREAM_ERROR),
+        (503, Code.UPSTREAM_UNAVAILABLE, Outcome.UPSTREAM_ERROR),
+    ],
+)
+def test_a_refusal_counts_for_whoever_caused_it(status: int, code: Code, outcome: Outcome) -> None:
+    told = story()
+    told.refused(Refusal(status, code, "No."))
+    assert told.closing()["outcome"] == outcome
+    assert told.closing()["error"] == {"code": code, "message": "No."}
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(200, Outcome.COMPLETED), (304, Outcome.COMPLETED), (404, Outcome.UPSTREAM_ERROR)]
+)
+def test_an_answer_that_passed_is_completed_unless_it_is_an_error(status: int, outcome: Outcome) -> None:
+    told = story()
+    told.status = status
+    told.completed()
+    assert told.outcome is outcome
+
+
+def test_a_story_that_was_never_brought_to_an_end_closes_as_failed() -> None:
+    assert story().closing()["outcome"] == "failed"
+
+
+def test_without_request_headers_there_is_no_opening() -> None:
+    with pytest.raises(ValueError, match="no record"):
+        Story("x1").opening(sessions(), "d")
+
+
+def test_the_session_is_what_the_client_names_first() -> None:
+    told = story(("x-client-session-id", "s"), ("x-interaction-id", "i"))
+    told.principal = ALICE
+    named = told.opening(sessions(), "d")["session"]
+    assert named == sessions().name("i#alice", "s", None, 0.0)
+    told = story(("x-interaction-id", "i"))
+    told.principal = ALICE
+    assert told.opening(sessions(), "d")["session"] == sessions().name("i#alice", "i", None, 0.0)
+
+
+def test_without_a_name_the_session_follows_from_client_and_time() -> None:
+    told, shared = story(("user-agent", "cli")), sessions()
+    told.principal = ALICE
+    assert told.opening(shared, "d")["session"] == shared.name("i#alice", None, "cli", 130.0)
+
+
+def test_nobody_joins_the_session_of_somebody_by_its_name() -> None:
+    told = story(("x-client-session-id", "s"))
+    assert told.opening(sessions(), "d")["session"] != sessions().name("i#alice", "s", None, 0.0)
+
+
+def test_the_entries_are_made_of_what_became_known() -> None:
+    told = story(("user-agent", "cli"))
+    told.principal, told.client_address, told.request_bytes = ALICE, "192.0.2.7:1", 7
+    told.endpoint = Endpoint(EndpointKind.CHAT, Upstream.COPILOT_API, "/chat/completions")
+    entry = told.opening(sessions(), "d" * 64)
+    assert (entry["id"], entry["opened_at"], entry["principal"]["name"]) == ("x1", 100.0, "alice")
+    assert (entry["request"]["endpoint"], entry["request"]["body_bytes"]) == ("chat", 7)
+    assert entry["client"]["user_agent"] == "cli"
+    told.now, told.status, told.response_bytes = 101.0, 200, 9
+    told.answer = Answer("m", [], None, complete=True)
+    told.completed()
+    entry = told.closing()
+    assert (entry["closed_at"], entry["timing"]["closed"]) == (101.0, 1000.0)
+    assert (entry["response"]["body_bytes"], entry["response"]["model"]) == (9, "m")

@@ -1,0 +1,166 @@
+"""Imports point one way, and each outside thing is known to one place; docs/architecture.md says why."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GENERATED = "extproc._pb"
+
+# Who may import a library; whatever is not listed here may be imported anywhere.
+ONLY_IN = {
+    "grpc": ["extproc.processor", "extproc.server"],
+    "grpc_health": ["extproc.server"],
+    "google.protobuf": ["extproc.wire"],
+    GENERATED: ["extproc.wire"],
+    "azure": [],
+    "prometheus_client": ["extproc.metrics", "extproc.operations"],
+    "aiohttp": ["extproc.keys.*", "extproc.credentials.*", "extproc.serve", "extproc.operations", "extproc.dev.*"],
+    "sqlite3": ["extproc.store.sqlite"],
+    "extproc.dev": ["extproc.dev.*", "extproc.cli"],
+    "envoy_data_plane": [],
+    "tests": [],
+}
+
+PURE = [
+    "extproc.errors",
+    "extproc.events",
+    "extproc.effects",
+    "extproc.secret",
+    "extproc.conversation",
+    "extproc.endpoint",
+    "extproc.headers",
+    "extproc.echo",
+    "extproc.identity.*",
+    "extproc.policy",
+    "extproc.credential",
+    "extproc.dialect.*",
+    "extproc.recording.*",
+    "extproc.request",
+    "extproc.response",
+    "extproc.exchange",
+]
+ADAPTERS = [
+    "extproc.wire",
+    "extproc.processor",
+    "extproc.server",
+    "extproc.serve",
+    "extproc.store.sqlite",
+    "extproc.keys*",
+    "extproc.credentials*",
+    "extproc.metrics",
+    "extproc.operations",
+    "extproc.config",
+    "extproc.policy_file",
+    "extproc.yaml_file",
+    "extproc.logs",
+    "extproc.cli",
+    "extproc.dev*",
+]
+IMPURE = ["asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "sys", "threading", "time", "yaml"]
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in (ROOT / "extproc").rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return {name: path for name, path in found.items() if not name.startswith(GENERATED)}
+
+
+MODULES = modules()
+
+
+@cache
+def parsed(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def imports(module: str) -> Iterator[str]:
+    """Yield what a module imports, anywhere in it; of `from a import b` both `a` and `a.b`."""
+    for node in ast.walk(parsed(module)):
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(base, names, level):
+                assert level == 0, f"{module}: a relative import hides where it points"
+                assert base is not None
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in names)
+
+
+def is_in(name: str, patterns: list[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def belongs_to(imported: str, package: str) -> bool:
+    return imported == package or imported.startswith(f"{package}.")
+
+
+def test_this_test_sees_the_modules_it_speaks_of() -> None:
+    listed = [*PURE, *ADAPTERS, *(pattern for patterns in ONLY_IN.values() for pattern in patterns)]
+    assert [pattern for pattern in listed if not any(fnmatchcase(name, pattern) for name in MODULES)] == []
+    assert "extproc.dialect.port" in set(imports("extproc.exchange"))
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_is_imported_only_where_it_is_spoken_to(library: str) -> None:
+    users = {module for module in MODULES if any(belongs_to(one, library) for one in imports(module))}
+    assert sorted(module for module in users if not is_in(module, ONLY_IN[library])) == []
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if is_in(name, PURE)))
+def test_pure_modules_import_no_adapter_and_nothing_that_does_io(module: str) -> None:
+    found = set(imports(module))
+    assert sorted(one for one in found if is_in(one, ADAPTERS) and one in MODULES) == []
+    assert sorted(one for one in found if one.partition(".")[0] in IMPURE) == []
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if is_in(name, PURE)))
+def test_the_vocabulary_does_not_know_who_uses_it(module: str) -> None:
+    if module != "extproc.exchange":
+        assert "extproc.exchange" not in set(imports(module))
+
+
+def test_imports_make_no_circle() -> None:
+    uses = {module: {one for one in imports(module) if one in MODULES and one != module} for module in MODULES}
+    for package in [name for name in MODULES if MODULES[name].name == "__init__.py"]:
+        uses.pop(package)
+    left = {module: {one for one in used if one in uses} for module, used in uses.items()}
+    while free := [module for module, used in left.items() if not used]:
+        for module in free:
+            del left[module]
+        left = {module: used - set(free) for module, used in left.items()}
+    assert left == {}
+
+
+def environment_reads(module: str) -> Iterator[int]:
+    for node in ast.walk(parsed(module)):
+        match node:
+            case ast.Attribute(ast.Name("os"), "environ" | "environb" | "getenv" | "putenv"):
+                yield node.lineno
+            case ast.ImportFrom("os", names) if {alias.name for alias in names} & {"environ", "environb", "getenv"}:
+                yield node.lineno
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_the_command_line_reads_the_environment(module: str) -> None:
+    found = list(environment_reads(module))
+    assert bool(found) is (module == "extproc.cli")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_is_a_drawer_for_the_rest(module: str) -> None:
+    assert module.rpartition(".")[2] not in {"utils", "util", "helpers", "helper", "common", "misc", "base"}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_nothing_asserts_what_must_hold_in_production(module: str) -> None:
+    # `python -O` would take it out.
+    assert [node.lineno for node in ast.walk(parsed(module)) if isinstance(node, ast.Assert)] == []

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from extproc import config
+from extproc.config import Config
+from extproc.endpoint import Upstream
+from extproc.errors import ConfigError
+from extproc.identity.issuers import ActionsIssuer, EntraIssuer, OidcIssuer
+
+TENANT = "11111111-2222-3333-4444-555555555555"
+POLICY = "version: 1\ncredential: github\nrules:\n  - id: all\n    effect: allow\n"
+PLAIN = """\
+policy: policy.yaml
+store: { sqlite: state/extproc.db }
+issuers:
+  - kind: oidc
+    issuer: https://idp.example
+    audiences: [gateway]
+credentials:
+  github: { file: token }
+"""
+
+
+def load(folder: Path, text: str = PLAIN, policy: str = POLICY) -> Config:
+    (folder / "policy.yaml").write_text(policy)
+    (folder / "gateway.yaml").write_text(text)
+    return config.load(folder / "gateway.yaml")
+
+
+def fault(folder: Path, text: str, policy: str = POLICY) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, policy)
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+def with_issuer(entry: str) -> str:
+    return re.sub(r"(?s)  - kind: oidc.*?\n(?=credentials)", entry, PLAIN)
+
+
+def test_a_plain_file_has_the_defaults(tmp_path: Path) -> None:
+    found = load(tmp_path)
+    assert found.settings.listen == ["unix:/run/extproc/ext_proc.sock"]
+    assert found.settings.operations == "0.0.0.0:9464"
+    limits = found.settings.limits
+    assert (limits.max_request_bytes, limits.max_answer_bytes, limits.max_event_bytes) == (10 << 20, 32 << 20, 4 << 20)
+    assert (limits.idle_seconds, limits.total_seconds, limits.drain_seconds) == (840, 3600, 30)
+    assert found.upstream_hosts == {
+        Upstream.COPILOT_API: "api.githubcopilot.com",
+        Upstream.COPILOT_PROXY: "copilot-proxy.githubusercontent.com",
+        Upstream.GITHUB_API: "api.github.com",
+    }
+    assert [rule.decision.rule_id for rule in found.policy.rules] == ["all"]
+
+
+def test_relative_paths_start_at_the_file_and_absolute_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    found = load(tmp_path)
+    assert found.base == tmp_path
+    assert found.credentials[0].file == tmp_path / "token"
+    assert found.base / found.settings.store.sqlite == tmp_path / "state" / "extproc.db"
+    assert load(tmp_path, PLAIN.replace("file: token", "file: /secrets/token")).credentials[0].file == Path(
+        "/secrets/token"
+    )
+    (tmp_path / "policy.yaml").rename(elsewhere / "policy.yaml")
+    (tmp_path / "gateway.yaml").write_text(PLAIN.replace("policy.yaml", str(elsewhere / "policy.yaml")))
+    assert config.load(tmp_path / "gateway.yaml").policy.rules
+
+
+def test_everything_of_the_file_arrives(tmp_path: Path) -> None:
+    text = PLAIN.replace(
+        "github: { file: token }",
+        "github:\n    env: TOKEN\n    scheme: token\n    headers: { x-a: b }\n    headers_if_missing: { x-c: d }\n"
+        "    upstreams: [copilot-api]\n    exchange: { url: 'http://127.0.0.1:1/t', timeout_seconds: 2.5 }",
+    )
+    text += (
+        "listen: ['127.0.0.1:50051']\noperations: '[::1]:9464'\nupstreams: { github-api: api.acme.ghe.com }\n"
+        "limits: { max_request_bytes: 5, drain_seconds: 0, session_gap_seconds: 1.5 }\n"
+    )
+    found = load(tmp_path, text)
+    (credential,) = found.credentials
+    assert (credential.name, credential.file, credential.env, credential.scheme) == ("github", None, "TOKEN", "token")
+    assert (credential.headers, credential.headers_if_missing) == ({"x-a": "b"}, {"x-c": "d"})
+    assert credential.upstreams == {Upstream.COPILOT_API}
+    assert credential.exchange is not None
+    assert (credential.exchange.url, credential.exchange.timeout_seconds) == ("http://127.0.0.1:1/t", 2.5)
+    assert "editor-version" in credential.exchange.headers
+    assert found.upstream_hosts[Upstream.GITHUB_API] == "api.acme.ghe.com"
+    assert found.upstream_hosts[Upstream.COPILOT_API] == "api.githubcopilot.com"
+    assert found.settings.limits.max_request_bytes == 5
+    assert found.settings.limits.session_gap_seconds == 1.5
+
+
+def test_an_oidc_issuer_arrives(tmp_path: Path) -> None:
+    entry = (
+        "  - kind: oidc\n    issuer: https://idp.example\n    audiences: [a, b]\n    algorithms: [ES256]\n"
+        "    name_claim: email\n    groups_claim: roles\n    subjects: workload\n    leeway_seconds: 5\n"
+    )
+    (issuer,) = load(tmp_path, with_issuer(entry)).issuers
+    assert isinstance(issuer, OidcIssuer)
+    assert (issuer.url, issuer.audiences, issuer.kind) == ("https://idp.example", frozenset({"a", "b"}), "workload")
+    assert (issuer.name_claim, issuer.groups_claim, issuer.leeway_seconds) == ("email", "roles", 5)
+
+
+def test_an_entra_entry_trusts_both_issuers_of_each_tenant(tmp_path: Path) -> None:
+    entry = f"  - kind: entra\n    tenants: [{TENANT}]\n    audiences: [api://gateway]\n"
+    entry += "    graph: { client_id: app, client_secret_file: graph-secret }\n"
+    issuers = load(tmp_path, with_issuer(entry)).issuers
+    assert all(isinstance(one, EntraIssuer) and one.tenant == TENANT for one in issuers)
+    assert len({one.url for one in issuers}) == 2
+
+
+def test_a_github_actions_entry_trusts_the_workflows_of_its_owners(tmp_path: Path) -> None:
+    entry = "  - kind: github-actions\n    repository_owners: [Acme]\n    audiences: [gateway]\n"
+    (issuer,) = load(tmp_path, with_issuer(entry)).issuers
+    assert isinstance(issuer, ActionsIssuer)
+    assert issuer.repository_owners == {"acme"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("policy: policy.yaml\n", "", "gateway.yaml:1: policy: required"),
+        ("sqlite:", "sqllite:", "gateway.yaml:2: store.sqllite: unknown key"),
+        ("kind: oidc", "kind: saml", "gateway.yaml:4: issuers[0]"),
+        ("{ file: token }", "{ file: token, scheme: 1 }", "gateway.yaml:8: credentials.github.scheme: expected text"),
+        ("{ file: token }", "{ file: token }\nlimits:\n  idle_seconds: 0", "gateway.yaml:10: limits.idle_seconds"),
+        ("{ file: token }", "{ file: token }\nlimits: { max_exchanges: many }", "gateway.yaml:9: limits.max_exchanges"),
+        ("{ file: token }", "{ file: token }\nupstreams: { gitlab: x }", "gateway.yaml:9: upstreams.gitlab"),
+        ("{ file: token }", "{ file: token }\nlisten: []", "gateway.yaml:9: listen"),
+    ],
+)
+def test_a_fault_is_told_with_file_line_and_key(tmp_path: Path, before: str, after: str, said: str) -> None:
+    assert before in PLAIN
+    assert said in fault(tmp_path, PLAIN.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("audiences: [gateway]", "audiences: [gateway]\n    algorithms: [RS256, HS256]", "HS256"),
+        ("audiences: [gateway]", "audiences: [gateway]\n    algorithms: [none]", "none"),
+        ("audiences: [gateway]", "audiences: []", "audience"),
+        ("https://idp.example", "http://idp.example", "https"),
+        ("{ file: token }", "{ file: token, env: TOKEN }", "exactly one of `file` and `env`"),
+        ("{ file: token }", "{}", "exactly one of `file` and `env`"),
+        (
+            "{ file: token }",
+            "{ file: token, headers: { authorization: x } }",
+            "authorization is not for a credential to set",
+        ),
+        ("{ file: token }", "{ file: token, scheme: Basic }", "scheme"),
+        ("github: {", "'not a name': {", "credential name"),
+    ],
+)
+def test_what_is_dangerous_is_refused_and_the_file_named(tmp_path: Path, before: str, after: str, said: str) -> None:
+    assert before in PLAIN
+    text = fault(tmp_path, PLAIN.replace(before, after))
+    assert text.startswith("gateway.yaml")
+    assert said in text
+
+
+def test_an_issuer_listed_twice_is_refused(tmp_path: Path) -> None:
+    again = "  - kind: oidc\n    issuer: https://idp.example\n    audiences: [other]\n"
+    said = fault(tmp_path, PLAIN.replace("credentials:", f"{again}credentials:"))
+    assert said == "gateway.yaml: issuers: https://idp.example is listed twice"
+
+
+def test_a_credential_that_only_the_policy_knows_is_refused(tmp_path: Path) -> None:
+    said = fault(tmp_path, PLAIN, POLICY.replace("github", "other"))
+    assert said == "gateway.yaml: credentials: the policy policy.yaml uses 'other', expected an entry of that name"
+
+
+def test_a_fault_of_the_policy_is_told_with_its_own_file(tmp_path: Path) -> None:
+    assert fault(tmp_path, PLAIN, POLICY.replace("effect: allow", "effect: maybe")).startswith("policy.yaml:5: ")
+    assert "none.yaml: cannot be read" in fault(tmp_path, PLAIN.replace("policy.yaml", "none.yaml"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gateway\.yaml: cannot be read"):
+        config.load(tmp_path / "gateway.yaml")

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from extproc.credential import Credential
+from extproc.endpoint import Endpoint, EndpointKind, Upstream
+from extproc.errors import Code
+from extproc.events import Headers
+from extproc.request import Request, read_request, upstream_headers
+from extproc.secret import Secret
+
+CREDENTIAL = Credential(
+    authorization=Secret("Bearer upstream"),
+    headers={"x-github-api-version": "2025-04-01"},
+    headers_if_missing={"editor-version": "ours", "copilot-integration-id": "ours"},
+    api_host=None,
+    secrets=(Secret("upstream-secret"),),
+)
+
+
+def head(method: str, path: str, *fields: tuple[str, str], host: str = "gateway:8080") -> Headers:
+    return [(":method", method), (":path", path), (":authority", host), *fields]
+
+
+def read(method: str, path: str, *fields: tuple[str, str], host: str = "gateway:8080") -> Request:
+    request, fault = read_request(head(method, path, *fields, host=host))
+    assert fault is None
+    return request
+
+
+def test_a_head_is_read() -> None:
+    request = read("POST", "/v1/chat/completions?a=1", ("user-agent", "copilot/1.0"), host="API.githubcopilot.com:443")
+    assert (request.method, request.host, request.target) == (
+        "POST",
+        "api.githubcopilot.com",
+        "/v1/chat/completions?a=1",
+    )
+    assert (request.path, request.upstream) == ("/v1/chat/completions", Upstream.COPILOT_API)
+    assert request.model_endpoint == Endpoint(EndpointKind.CHAT, Upstream.COPILOT_API, "/chat/completions")
+    assert request.client.user_agent == "copilot/1.0"
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        ("gateway", "gateway"),
+        ("gateway:80", "gateway"),
+        ("[::1]:8080", "[::1]"),
+        ("[::1]", "[::1]"),
+        ("gateway:", "gateway:"),
+        ("", ""),
+    ],
+)
+def test_the_host_is_the_authority_without_its_port(authority: str, host: str) -> None:
+    assert read("GET", "/", host=authority).host == host
+
+
+def test_a_credential_in_the_query_is_neither_kept_nor_recorded() -> None:
+    request = read("GET", "/models?token=abc&page=2")
+    assert request.target == "/models?page=2"
+    assert "abc" not in repr(request.recorded("metadata"))
+
+
+def test_the_repository_is_the_one_of_a_github_path_else_what_the_client_says() -> None:
+    said = ("x-github-repository-nwo", "acme/said")
+    assert read("GET", "/repos/acme/app/pulls", said).repository == "acme/app"
+    assert read("POST", "/chat/completions", said).repository == "acme/said"
+    assert read("GET", "/user").repository is None
+    # At the Copilot API the path names no repository.
+    assert read("GET", "/repos/acme/app", host="api.githubcopilot.com").repository is None
+
+
+def test_what_is_recorded_of_the_head() -> None:
+    assert read("GET", "/repos/acme/app?page=2").recorded("metadata") == {
+        "method": "GET",
+        "host": "gateway",
+        "path": "/repos/acme/app?page=2",
+        "upstream": "github-api",
+        "endpoint": "metadata",
+        "repository": "acme/app",
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        (head("GET", "/a/../b"), Code.REQUEST_PATH),
+        (head("GET", "/a?token=x#y"), Code.REQUEST_PATH),
+        (head("GET", ""), Code.REQUEST_PATH),
+        ([(":method", "GET")], Code.REQUEST_PATH),
+        (head("GET", "/a", (":path", "/a")), Code.REQUEST_HEADERS),
+        (head("GET", "/a", (":method", "POST")), Code.REQUEST_HEADERS),
+        (head("GET", "/a", (":authority", "other")), Code.REQUEST_HEADERS),
+        (head("POST", "/a", ("content-encoding", "gzip")), Code.REQUEST_HEADERS),
+        (head("POST", "/a", ("content-encoding", "identity"), ("content-encoding", "br")), Code.REQUEST_HEADERS),
+    ],
+)
+def test_an_ambiguous_head_is_refused_but_still_read_for_the_record(headers: Headers, code: Code) -> None:
+    request, fault = read_request(headers)
+    assert fault is not None
+    assert (fault.status, fault.code) == (400, code)
+    assert request.recorded(None)["upstream"]
+
+
+def test_identity_is_no_encoding() -> None:
+    assert read("POST", "/a", ("content-encoding", "Identity")).path == "/a"
+
+
+# --- what goes upstream ----------------------------------------------------------------------------------------------
+
+
+def sent(
+    request: Request, credential: Credential | None = CREDENTIAL, body_bytes: int | None = None
+) -> tuple[dict[str, str], list[str]]:
+    endpoint = request.model_endpoint or Endpoint(EndpointKind.METADATA, request.upstream, request.path)
+    set_headers, remove = upstream_headers(request, endpoint, credential, "api.githubcopilot.com", body_bytes)
+    assert len({name for name, _ in set_headers}) == len(set_headers)
+    return dict(set_headers), remove
+
+
+def test_path_credential_and_cluster_are_set() -> None:
+    fields, removed = sent(read("POST", "/v1/chat/completions?a=1", ("authorization", "Bearer caller")), body_bytes=12)
+    assert fields == {
+        ":path": "/chat/completions?a=1",
+        "accept-encoding": "identity",
+        "x-gateway-upstream": "api.githubcopilot.com",
+        "content-length": "12",
+        "content-type": "application/json",
+        "x-github-api-version": "2025-04-01",
+        "editor-version": "ours",
+        "copilot-integration-id": "ours",
+        "authorization": "Bearer upstream",
+    }
+    assert removed == []
+
+
+def test_what_the_client_says_of_its_editor_is_left_to_it() -> None:
+    fields, _ = sent(read("POST", "/chat/completions", ("editor-version", "vscode/1.104")))
+    assert "editor-version" not in fields
+    assert fields["copilot-integration-id"] == "ours"
+
+
+def test_metadata_without_a_body_has_no_length_and_no_content_type() -> None:
+    fields, _ = sent(read("GET", "/models"))
+    assert not {"content-length", "content-type"} & set(fields)
+    assert sent(read("POST", "/models"), body_bytes=0)[0]["content-length"] == "0"
+
+
+def test_credentials_and_forged_names_are_removed_and_what_envoys_route_needs_is_kept() -> None:
+    extra = [
+        ("x-gateway-authorization", "Bearer caller"),
+        ("cookie", "a=b"),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-proto", "http"),
+        ("x-gateway-upstream", "forged"),
+        ("x-http-method-override", "DELETE"),
+        ("x-plain", "1"),
+    ]
+    fields, removed = sent(read("GET", "/models", *extra))
+    assert set(removed) == {"x-gateway-authorization", "cookie", "x-forwarded-for", "x-http-method-override"}
+    assert fields["x-gateway-upstream"] == "api.githubcopilot.com"
+
+
+def test_without_a_credential_of_ours_the_callers_still_does_not_pass() -> None:
+    fields, removed = sent(read("GET", "/models", ("authorization", "Bearer caller")), None)
+    assert "authorization" not in fields
+    assert removed == ["authorization"]
+
+
+def test_a_header_that_is_set_is_not_removed_as_well() -> None:
+    credential = replace(CREDENTIAL, headers={"x-odd-token": "ours"})
+    fields, removed = sent(read("GET", "/models", ("x-odd-token", "theirs")), credential)
+    assert fields["x-odd-token"] == "ours"
+    assert removed == []
