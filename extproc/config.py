@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from extproc.credential import CredentialSpec, ExchangeSpec
 from extproc.endpoint import Upstream
@@ -16,16 +16,38 @@ from extproc.identity import issuers
 from extproc.identity.issuers import DEFAULT_ALGORITHMS, ENTRA_LOGIN_BASE, ENTRA_STS_BASE, GITHUB_ACTIONS_ISSUER, Issuer
 from extproc.policy import Policy
 from extproc.policy_file import load as load_policy
-from extproc.yaml_file import Kind, YamlFile
+from extproc.yaml_file import Kind, Loc, YamlFile
 
 _MIB = 1 << 20
+
+_UNNAMED = "credential 'unnamed': "
+_Checked = TypeVar("_Checked", bound=BaseModel)
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class OidcSettings(_Model):
+def _checked(model: _Checked, check: Callable[[], object]) -> _Checked:
+    """Turn the faults that our own types find into faults with a place in the file."""
+    try:
+        check()
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix(_UNNAMED)) from None
+    return model
+
+
+class _IssuerModel(_Model):
+    def trusted(self) -> list[Issuer]:
+        """Return what to trust; raises ConfigError."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _trusts_something(self) -> Self:
+        return _checked(self, self.trusted)
+
+
+class OidcSettings(_IssuerModel):
     """Any OpenID Connect issuer."""
 
     kind: Literal["oidc"]
@@ -61,7 +83,7 @@ class GraphSettings(_Model):
     client_secret_file: Path
 
 
-class EntraSettings(_Model):
+class EntraSettings(_IssuerModel):
     """Microsoft Entra ID tenants."""
 
     kind: Literal["entra"]
@@ -86,7 +108,7 @@ class EntraSettings(_Model):
         )
 
 
-class ActionsSettings(_Model):
+class ActionsSettings(_IssuerModel):
     """GitHub Actions workflows."""
 
     kind: Literal["github-actions"]
@@ -124,6 +146,10 @@ class CredentialSettings(_Model):
     headers_if_missing: dict[str, str] = {}
     upstreams: list[Upstream] = list(Upstream)
     exchange: ExchangeSettings | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        return _checked(self, lambda: _credential("unnamed", self, Path()))
 
 
 class StoreSettings(_Model):
@@ -187,7 +213,7 @@ class Config:
 
 def load(path: Path) -> Config:
     """Read and check the file and the policy it names; raises ConfigError with everything that is wrong."""
-    settings = YamlFile(path, Kind(typed_scalars=True)).checked(Settings)
+    settings = YamlFile(path, Kind(typed_scalars=True, place=_without_kinds)).checked(Settings)
     base = path.parent
     policy = load_policy(base / settings.policy)
     try:
@@ -204,6 +230,11 @@ def load(path: Path) -> Config:
             f"expected an entry of that name"
         )
     return Config(settings, base, policy, trusted, credentials)
+
+
+def _without_kinds(loc: Loc) -> Loc:
+    """Drop the kind of issuer that pydantic puts behind its number."""
+    return (*loc[:2], *loc[3:]) if loc[:1] == ("issuers",) and len(loc) > 2 else loc
 
 
 def _credential(name: str, settings: CredentialSettings, base: Path) -> CredentialSpec:

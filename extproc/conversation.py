@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -64,8 +66,8 @@ class Answer:
     unparsed: list[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+# Made for every event of a stream: a Struct is made several times faster than a frozen dataclass.
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """A fragment of an answer as it arrived: `channel` names where it belongs (`0.text`, `0.reasoning`, `0.tool.1`)."""
 
     channel: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Upstream(StrEnum):
@@ -78,6 +79,8 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
+# Clients ask for the same few paths over and over.
+@lru_cache(maxsize=1024)
 def path_fault(target: str) -> str | None:
     """Say what makes a request target ambiguous (RFC 3986 section 6.2.2), or None where two servers must agree on it.
 

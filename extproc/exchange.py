@@ -146,6 +146,7 @@ class Exchange:
         self._after_recording: list[Effect] = []
         self._response_headers: Headers = []
         self._body: Body | None = None
+        self._ended = False
         self._answering = False
         """Whether response headers went to the client: from then on there is no other answer to give."""
 
@@ -322,7 +323,10 @@ class Exchange:
         self._body = chosen
         self.phase = Phase.READING_RESPONSE
         if event.end_of_stream:
-            return self._close([self._pass_response_headers()])
+            nothing = chosen.finish(self.story.elapsed())
+            return (
+                self._refuse(nothing) if isinstance(nothing, Refusal) else self._close([self._pass_response_headers()])
+            )
         if chosen.holds:
             return []
         self._answering = True
@@ -439,16 +443,18 @@ class Exchange:
     def _on_recording_failed(self) -> list[Effect]:
         self.story.refusal, self.story.outcome = _RECORDING, Outcome.FAILED
         self.phase = Phase.DONE
+        if self._ended:
+            return []
         if self._answering:
             return [Fail(_RECORDING.code)]
         return [self._respond(_RECORDING), Finish()]
 
     def _on_ended(self, end: End) -> list[Effect]:
+        self._ended = True
         if self.phase in {Phase.NEW, Phase.DONE} or self._closing_written:
             self.phase = Phase.DONE
             return []
-        answer = None if self._body is None else self._body.answer()
-        if end is End.CLIENT and answer is not None and answer.complete:
+        if end is End.CLIENT and self._body is not None and self._body.passed_whole():
             # Clients hang up at the terminal event, before the stream's formal end: they have all there is.
             self.story.completed()
         else:

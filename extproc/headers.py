@@ -45,6 +45,12 @@ _CREDENTIAL_PARAMS = frozenset(
 )
 
 _FACT_CHARS = 256
+_FACT_READ_CHARS = 4 * _FACT_CHARS  # so much is looked at: what is longer is no label
+_SESSION_HEADERS = ("x-client-session-id", "x-session-id", "vscode-sessionid")
+_FACT_HEADERS = frozenset(
+    {"user-agent", "editor-version", "editor-plugin-version", "copilot-integration-id", "x-initiator"}
+    | {"x-interaction-id", "x-interaction-type", "openai-intent", "x-github-repository-nwo", *_SESSION_HEADERS}
+)
 _NO_REPOSITORY = "__no_repository__"  # what Copilot clients send outside a repository
 
 
@@ -102,7 +108,15 @@ def client_facts(headers: Sequence[tuple[str, str]]) -> ClientFacts:
     """Read the client's labels from request `headers`, given as (lower-case name, value); the first value wins."""
     first: dict[str, str] = {}
     for name, value in headers:
-        first.setdefault(name, value)
+        if name in _FACT_HEADERS:
+            first.setdefault(name, value[:_FACT_READ_CHARS])
+    return _facts(frozenset(first.items()))
+
+
+# A client's labels hardly change from one request to the next.
+@lru_cache(maxsize=1024)
+def _facts(labels: frozenset[tuple[str, str]]) -> ClientFacts:
+    first = dict(labels)
 
     def fact(*names: str) -> str | None:
         return next((text for name in names if (text := _plain(first.get(name, "")))), None)
@@ -116,7 +130,7 @@ def client_facts(headers: Sequence[tuple[str, str]]) -> ClientFacts:
         initiator=fact("x-initiator"),
         interaction_id=fact("x-interaction-id"),
         interaction_type=fact("x-interaction-type"),
-        session_id=fact("x-client-session-id", "x-session-id", "vscode-sessionid"),
+        session_id=fact(*_SESSION_HEADERS),
         intent=fact("openai-intent"),
         repository=None if repository == _NO_REPOSITORY else repository,
     )

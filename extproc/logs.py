@@ -16,7 +16,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; of an exception only its type, since its text can quote what must not be logged."""
         line: dict[str, object] = {
-            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
+            "time": _time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -37,3 +37,17 @@ def configure(level: int = logging.INFO) -> None:
     # Connection noise of libraries; what matters of it reaches our own loggers.
     for noisy in ("grpc", "aiohttp", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def write_line(logger: str, message: str, fields: Mapping[str, object], now: float) -> None:
+    """Write one line of level info at once, without the logging machinery: for what happens on every exchange.
+
+    Encoding and one write cost about a tenth of a `logging` call with a handler of its own.
+    """
+    line = {"time": _time(now), "level": "info", "logger": logger, "message": message, **fields}
+    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stderr.buffer.flush()
+
+
+def _time(now: float) -> str:
+    return dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="milliseconds")

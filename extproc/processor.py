@@ -26,6 +26,7 @@ from extproc.events import CredentialReady, End, Ended, Event, Identified, Recor
 from extproc.events import Refused as RefusedEvent
 from extproc.exchange import Exchange, Phase, Rules
 from extproc.identity.principal import Principal
+from extproc.logs import write_line
 from extproc.metrics import Metrics
 from extproc.recording.story import Story
 from extproc.secret import Secret
@@ -320,7 +321,7 @@ class Processor:
             "code": None if story.refusal is None else story.refusal.code,
             "duration_ms": round((self._now() - story.opened_at) * 1000, 1) if story.opened_at else None,
         }
-        log.info("exchange", extra={"fields": fields})
+        write_line(log.name, "exchange", fields, self._now())
 
 
 async def _read(context: _Context) -> object:

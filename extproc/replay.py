@@ -67,7 +67,7 @@ def _play_answer(
         with Live(console=console, refresh_per_second=30, transient=True) as live:
             for delay, text in shown:
                 sleep(min(delay / speed, MAX_WAIT_SECONDS))
-                live.update(Text(text))
+                live.update(Text(printable(text)))
     elif wait:
         for delay, _ in shown:
             sleep(min(delay / speed, MAX_WAIT_SECONDS))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from extproc.conversation import Answer, Piece
 from extproc.dialect.port import BadAnswer, Dialect
 from extproc.dialect.sse import EventTooLarge
@@ -44,6 +46,10 @@ class Body(Protocol):
         """Return what was said so far, for the record."""
         ...
 
+    def passed_whole(self) -> bool:
+        """Say whether the client was given everything already, the dialect's terminal event included."""
+        ...
+
 
 class Metadata:
     """Pass a body without reading it, but for the credential."""
@@ -63,6 +69,10 @@ class Metadata:
 
     def answer(self) -> None:
         """Return nothing: metadata is recorded without bodies."""
+
+    def passed_whole(self) -> bool:
+        """Return false: only the end of the stream says so."""
+        return False
 
 
 class HeldAnswer:
@@ -86,6 +96,8 @@ class HeldAnswer:
         """Understand the body and release it."""
         mask = EchoMask(self._secrets)
         body = mask.feed(bytes(self._body)) + mask.flush()
+        if _spells(body, mask):
+            return _ECHO
         if self._dialect is None:
             text = body.decode("utf-8", "replace")
             self._answer = Answer(model=None, choices=[], usage=None, complete=True, error=text)
@@ -94,14 +106,15 @@ class HeldAnswer:
             self._answer = self._dialect.parse_answer(body)
         except BadAnswer:
             return Refusal(502, Code.UPSTREAM_MALFORMED, "The upstream's answer is not what this endpoint answers.")
-        if any(mask.mask_text(text) != text for text in _texts(self._answer)):
-            self._answer = None
-            return _ECHO
         return body
 
     def answer(self) -> Answer | None:
         """Return the answer once it was whole."""
         return self._answer
+
+    def passed_whole(self) -> bool:
+        """Return false: nothing was given before the end."""
+        return False
 
 
 class StreamedAnswer:
@@ -148,6 +161,10 @@ class StreamedAnswer:
         """Return what was said so far; nothing where that would repeat the credential."""
         return None if self._cut else self._stream.answer()
 
+    def passed_whole(self) -> bool:
+        """Say whether the terminal event was passed on."""
+        return not self._held and not self._cut and self._stream.answer().complete
+
     def _take(self, data: bytes, at: float) -> bytes | Refusal:
         try:
             pieces = self._stream.feed(data)
@@ -166,13 +183,15 @@ class StreamedAnswer:
 
     def _note(self, pieces: Sequence[Piece], at: float) -> bool:
         """Note the rhythm of the pieces; say whether their text completes the credential."""
-        texts: dict[str, str] = {}
+        texts: dict[str, list[str]] = {}
         for piece in pieces:
-            self._timing.pieces.append((at, piece.channel, len(piece.text)))
-            texts[piece.channel] = texts.get(piece.channel, "") + piece.text
-        if self._secrets:
-            found = [self._repeats(channel, text) for channel, text in texts.items() if text]
-            self._cut = self._cut or any(found)
+            texts.setdefault(piece.channel, []).append(piece.text)
+        for channel, parts in texts.items():
+            text = "".join(parts)
+            # What arrived together is one entry of the rhythm.
+            self._timing.pieces.append((at, channel, len(text)))
+            if text and self._secrets and self._repeats(channel, text):
+                self._cut = True
         return self._cut
 
     def _repeats(self, channel: str, text: str) -> bool:
@@ -185,11 +204,15 @@ class StreamedAnswer:
         return any(mask.holding for mask in self._texts.values())
 
 
-def _texts(answer: Answer) -> list[str]:
-    texts = [answer.error or ""]
-    for choice in answer.choices:
-        texts += [choice.text, choice.reasoning, *(call.arguments for call in choice.tool_calls)]
-    return texts
+def _spells(body: bytes, mask: EchoMask) -> bool:
+    r"""Say whether JSON strings of the body spell the credential in escapes (`\u0067ho_`), which its bytes do not."""
+    if b"\\u" not in body:
+        return False
+    try:
+        plain = msgspec.json.encode(msgspec.json.decode(body)).decode()
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return mask.mask_text(plain) != plain
 
 
 def body_for(  # noqa: PLR0911 - one return for each kind of answer

@@ -32,16 +32,22 @@ def _unknown_key(_loc: Loc) -> str:
     return "unknown key"
 
 
+def _as_it_is(loc: Loc) -> Loc:
+    return loc
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What one kind of file asks of its reader.
 
-    `conflicts` yields faults that lie between fields, `unknown_key` words an unknown key; `typed_scalars` takes the
+    `conflicts` yields faults that lie between fields, `unknown_key` words an unknown key, `place` turns pydantic's idea
+    of a place into the file's (it names the kind of a discriminated union); `typed_scalars` takes the
     numbers and booleans of YAML as such, where otherwise only text and small whole numbers are values.
     """
 
     conflicts: Callable[[object], Iterator[Fault]] = _no_conflicts
     unknown_key: Callable[[Loc], str] = _unknown_key
+    place: Callable[[Loc], Loc] = _as_it_is
     typed_scalars: bool = False
     empty: str = "the file is empty"
 
@@ -227,7 +233,7 @@ def _got(value: object) -> str:
 
 
 def _fault(details: ErrorDetails, kind: Kind) -> Fault:
-    loc = tuple(step for step in details["loc"] if step != "[key]")
+    loc = kind.place(tuple(step for step in details["loc"] if step != "[key]"))
     got = details["input"]
     context = details.get("ctx", {})
     match details["type"]:
@@ -248,7 +254,7 @@ def _fault(details: ErrorDetails, kind: Kind) -> Fault:
         case "string_pattern_mismatch":
             text = f"expected text of the form {context['pattern']}; got {_got(got)}"
         case "value_error":
-            text = f"{context['error']}; got {_got(got)}"
+            text = str(context["error"]) + ("" if isinstance(got, dict) else f"; got {_got(got)}")
         case _:
             text = f"{details['msg']}; got {_got(got)}"
     return loc, text

@@ -51,7 +51,7 @@ class Credentials:
         held = self._usable(name, upstream)
         exchange = held.exchange
         if exchange is None or upstream is Upstream.GITHUB_API:
-            return _raw(held)
+            return held.raw
         return _exchanged(held.spec, exchange.github, await exchange.grant(), upstream)
 
     def cached(self, name: str, upstream: Upstream) -> Credential | None:
@@ -59,7 +59,7 @@ class Credentials:
         held = self._usable(name, upstream)
         exchange = held.exchange
         if exchange is None or upstream is Upstream.GITHUB_API:
-            return _raw(held)
+            return held.raw
         grant = exchange.current()
         return None if grant is None else _exchanged(held.spec, exchange.github, grant, upstream)
 
@@ -81,6 +81,7 @@ class Credentials:
         github = held.source.read()
         if github != held.github:
             held.github = github
+            held.raw = _raw(spec, github)
             if spec.exchange is not None:
                 held.exchange = Exchange(
                     name, spec.exchange, github, session=self._session, now=self._now, flights=self._flights
@@ -96,22 +97,23 @@ class Credentials:
 class _Held:
     """One credential with the GitHub token last read from its source."""
 
-    __slots__ = ("exchange", "github", "source", "spec")
+    __slots__ = ("exchange", "github", "raw", "source", "spec")
 
     def __init__(self, spec: CredentialSpec, source: FileSource | EnvironmentSource) -> None:
         self.spec = spec
         self.source = source
         self.github = Secret("")
+        self.raw = _raw(spec, self.github)
         self.exchange: Exchange | None = None
 
 
-def _raw(held: _Held) -> Credential:
+def _raw(spec: CredentialSpec, github: Secret) -> Credential:
     return Credential(
-        authorization=Secret(f"{held.spec.scheme} {held.github.reveal()}"),
-        headers=held.spec.headers,
-        headers_if_missing=held.spec.headers_if_missing,
+        authorization=Secret(f"{spec.scheme} {github.reveal()}"),
+        headers=spec.headers,
+        headers_if_missing=spec.headers_if_missing,
         api_host=None,
-        secrets=(held.github,),
+        secrets=(github,),
     )
 
 

@@ -146,11 +146,11 @@ class _ChoiceBuilder:
 
     def take(self, entry: _Entry, pieces: list[Piece]) -> bool:
         """Add what `entry` says; return False when some of it was over a bound and left out."""
-        self._finish_reason = entry.finish_reason or self._finish_reason
-        understood = True
-        for message in (entry.delta, entry.message):
-            if message is not None and not self._take_message(message, pieces):
-                understood = False
+        if entry.finish_reason:
+            self._finish_reason = entry.finish_reason
+        understood = entry.delta is None or self._take_message(entry.delta, pieces)
+        if entry.message is not None:
+            understood = self._take_message(entry.message, pieces) and understood
         return understood
 
     def choice(self) -> Choice:
@@ -159,16 +159,15 @@ class _ChoiceBuilder:
         return Choice(self._index, text, reasoning, self._tools.calls(), self._finish_reason)
 
     def _take_message(self, message: _Message, pieces: list[Piece]) -> bool:
-        for text in (message.content, message.refusal):
-            if text:
-                self._text.append(text)
-                pieces.append(Piece(self._text_channel, text))
-        thoughts = (message.reasoning_content, message.reasoning, message.reasoning_text, message.thinking)
-        if any(thoughts):
-            # Some upstreams say the same under two of the names.
-            for thought in filter(None, dict.fromkeys(thoughts)):
-                self._reasoning.append(thought)
-                pieces.append(Piece(self._reasoning_channel, thought))
+        # Once for every event of a stream, nearly all of which have only `content`.
+        if message.content:
+            self._text.append(message.content)
+            pieces.append(Piece(self._text_channel, message.content))
+        if message.refusal:
+            self._text.append(message.refusal)
+            pieces.append(Piece(self._text_channel, message.refusal))
+        if message.reasoning_content or message.reasoning or message.reasoning_text or message.thinking:
+            self._take_thoughts(message, pieces)
         understood = True
         for fragment in message.tool_calls or ():
             understood = self._tools.take(fragment, fragment.index, pieces) and understood
@@ -176,6 +175,13 @@ class _ChoiceBuilder:
             legacy = _ToolFragment(function=message.function_call)
             understood = self._tools.take(legacy, "function_call", pieces) and understood
         return understood
+
+    def _take_thoughts(self, message: _Message, pieces: list[Piece]) -> None:
+        thoughts = (message.reasoning_content, message.reasoning, message.reasoning_text, message.thinking)
+        # Some upstreams say the same under two of the names.
+        for thought in filter(None, dict.fromkeys(thoughts)):
+            self._reasoning.append(thought)
+            pieces.append(Piece(self._reasoning_channel, thought))
 
 
 class _CallBuilder:

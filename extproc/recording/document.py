@@ -41,7 +41,7 @@ class Timing:
     released: float | None = None
     response_headers: float | None = None
     pieces: list[tuple[float, str, int]] = field(default_factory=list)
-    """Each streamed piece: time, channel, and how many characters it added to that channel."""
+    """What arrived together of a stream: time, channel, and how many characters it added to that channel."""
 
 
 def opening(

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from contextlib import closing as closing_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,21 +71,29 @@ class SqliteRecorder:
     def __init__(self, path: Path, *, instance: str, now: float) -> None:
         self._instance = instance
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._closed = False
+        with ExitStack() as undo:
+            self._open(path, now, undo)
+            undo.pop_all()
+        self._thread = threading.Thread(target=self._commit_forever, name="sqlite-recorder", daemon=True)
+        self._thread.start()
+
+    def _open(self, path: Path, now: float, undo: ExitStack) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Prompts are nobody else's business; SQLite gives its other files the mode of this one.
             path.touch(mode=0o600, exist_ok=True)
-            self._lock = _hold(path.with_name(f"{path.name}.{instance}.lock"))
-            self._connection = _connect(path)
+            self._lock = undo.enter_context(_hold(path.with_name(f"{path.name}.{self._instance}.lock")))
+            self._connection = undo.enter_context(closing_context(_connect(path)))
             self._connection.executescript(_SCHEMA)
             self.interrupted = _close_orphans(self._connection, path, now)
         except (sqlite3.Error, OSError) as failure:
             raise StoreUnavailable(f"cannot open the store {path}: {failure}") from failure
-        self._thread = threading.Thread(target=self._commit_forever, name="sqlite-recorder", daemon=True)
-        self._thread.start()
 
     async def append(self, opening: dict[str, Any] | None, closing: dict[str, Any] | None) -> None:
         """Make the entries durable; see the port for the contract."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         done = asyncio.get_running_loop().create_future()
         self._queue.put(_Write(opening, closing, done))
         # Shielded: the write goes on when the caller is cancelled, and the thread still has a future to answer.
@@ -92,6 +101,7 @@ class SqliteRecorder:
 
     async def aclose(self) -> None:
         """Commit what waits and close the file."""
+        self._closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
@@ -120,9 +130,9 @@ class SqliteRecorder:
     def _commit(self, group: list[_Write]) -> None:
         try:
             self._write_all(group)
-        except sqlite3.Error as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever is wrong with one entry, the thread must go on
             if len(group) == 1:
-                _answer(group, StoreUnavailable(f"the store did not take the entry: {failure}"))
+                _answer(group, StoreUnavailable(f"the store did not take the entry: {type(failure).__name__}"))
                 return
             # One bad entry must not fail its neighbours.
             for write in group:
@@ -177,7 +187,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _hold(path: Path) -> TextIO:
     file = path.open("w")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
     return file
 
 
@@ -263,7 +277,7 @@ class SqliteArchive:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=10)
+            connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
             connection.execute("SELECT 1 FROM opening LIMIT 1")
         except sqlite3.Error as failure:
             raise StoreUnavailable(f"cannot read the store {self._path}: {failure}") from failure

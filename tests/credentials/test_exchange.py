@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from extproc.credentials.exchange import Exchange, Flights
 from extproc.credential import ExchangeSpec
+from extproc.credentials.exchange import Exchange, Flights
 from extproc.errors import Code, Refused
 from extproc.secret import Secret
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.credentials.grant import GrantError, grant_from, status_cause
 from extproc.credential import ExchangeSpec
+from extproc.credentials.grant import GrantError, grant_from, status_cause
 
 NOW = 1_760_000_000.0
 TOKEN = "tid=0123;exp=1760001800;sku=x:mac/+="

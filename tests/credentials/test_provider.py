@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from extproc.credentials.provider import Credentials
 from extproc.credential import CredentialSpec, ExchangeSpec
+from extproc.credentials.provider import Credentials
 from extproc.echo import EchoMask
 from extproc.endpoint import Upstream
 from extproc.errors import Code, ConfigError, Refused

@@ -53,11 +53,11 @@ class World:
     clock: list[float]
     groups: Groups
 
-    def claims(self, issuer: str = "a", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 — JSON
+    def claims(self, issuer: str = "a", **changes: Any) -> dict[str, Any]:
         claims = {"iss": f"{self.base}/{issuer}", "sub": "alice", "aud": "gateway", "exp": NOW + 3600, "iat": NOW}
         return {name: value for name, value in (claims | changes).items() if value is not None}
 
-    def entra(self, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 — JSON
+    def entra(self, **changes: Any) -> dict[str, Any]:
         return self.claims(f"{TENANT}/v2.0", tid=TENANT, oid="object", sub=None) | changes
 
     async def code(self, token: str) -> Code:

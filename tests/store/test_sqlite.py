@@ -230,11 +230,6 @@ async def test_closing_the_store_first_writes_what_waits(path: Path) -> None:
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-# A recorder that cannot start leaves its lock file to the garbage collector.
-leaves_lock_open = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@leaves_lock_open
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -256,7 +251,6 @@ def test_a_place_where_nothing_can_be_written_is_told_at_the_start() -> None:
         SqliteRecorder(Path("/proc/self/extproc.db"), instance="one", now=NOW)
 
 
-@leaves_lock_open
 def test_two_recorders_of_one_name_cannot_both_run(path: Path) -> None:
     async def run() -> None:
         async with recorder(path):
