@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -69,7 +70,7 @@ def serve(
     """Run the ext_proc service."""
     settings = config_file.load(config)
     logs.configure()
-    asyncio.run(run_service(settings, os.environ))
+    uvloop.run(run_service(settings, os.environ))
 
 
 # --- policy ----------------------------------------------------------------------------------------------------------

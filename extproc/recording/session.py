@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Sessions:
         return known.session
 
 
+@lru_cache(maxsize=1024)
 def _digest(*parts: str) -> str:
     # Each part is preceded by its length, so that no two lists of parts give the same bytes.
     text = "".join(f"{len(part)}:{part}" for part in parts)

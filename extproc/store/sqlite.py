@@ -96,8 +96,8 @@ class SqliteRecorder:
             raise StoreUnavailable("the store is closed")
         done = asyncio.get_running_loop().create_future()
         self._queue.put(_Write(opening, closing, done))
-        # Shielded: the write goes on when the caller is cancelled, and the thread still has a future to answer.
-        await asyncio.shield(done)
+        # A cancelled caller leaves a cancelled future behind; the write goes on.
+        await done
 
     async def aclose(self) -> None:
         """Commit what waits and close the file."""
