@@ -45,6 +45,8 @@ StateOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 DEFAULT_STATE = Path(".extproc")
+_WIDE_TERMINAL = 110
+"""Columns from which a session list also has room for the client."""
 
 
 def main() -> None:
@@ -166,19 +168,22 @@ def list_sessions(
             _print_json(asdict(row))
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("session", "user", "started", "exchanges", "models", "outcomes", "client"):
-        table.add_column(heading, overflow="fold")
+    console = Console(highlight=False, markup=False)
+    wide = console.width >= _WIDE_TERMINAL
+    for heading in ("session", "user", "started", "exchanges", "outcomes", "models", *(["client"] if wide else [])):
+        table.add_column(heading, no_wrap=heading not in {"models", "client"})
     for row in rows:
-        table.add_row(
+        cells = [
             row.id,
             replay.printable(row.user or "-"),
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.started_at)),
+            time.strftime("%m-%d %H:%M:%S", time.localtime(row.started_at)),
             str(row.exchanges),
-            replay.printable(", ".join(row.models)),
-            ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.outcomes.items())),
-            replay.printable((row.client or "-")[:40]),
-        )
-    Console(highlight=False, markup=False).print(table)
+            "\n".join(f"{count} {outcome}" for outcome, count in sorted(row.outcomes.items())),
+            replay.printable("\n".join(row.models)),
+            replay.printable(row.client or "-"),
+        ]
+        table.add_row(*cells[: len(table.columns)])
+    console.print(table)
 
 
 @sessions.command("show")

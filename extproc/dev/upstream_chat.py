@@ -72,10 +72,14 @@ class Chat:
         if script.gzip:
             response.headers["Content-Encoding"] = "gzip"
             parts = list(_gzipped(parts))
-        await response.prepare(request)
-        for part in parts[: len(parts) // 2] if script.reset else parts:
-            await response.write(part)
-            await self.sleep(_SLOW_SECONDS if script.slow else self.delay_seconds)
+        try:
+            await response.prepare(request)
+            for part in parts[: len(parts) // 2] if script.reset else parts:
+                await response.write(part)
+                await self.sleep(_SLOW_SECONDS if script.slow else self.delay_seconds)
+        except ConnectionResetError:
+            # The client hung up in the middle of its answer, which is its right.
+            return response
         if script.reset:
             await self.sleep(_BEFORE_RESET_SECONDS)
             _reset(request)
