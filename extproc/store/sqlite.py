@@ -105,6 +105,7 @@ class SqliteRecorder:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
+        Path(self._lock.name).unlink(missing_ok=True)
         self._lock.close()
 
     def _commit_forever(self) -> None:
