@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from extproc.endpoint import Upstream
 from extproc.errors import Code
@@ -11,8 +12,7 @@ from extproc.events import Headers
 from extproc.secret import Secret
 
 
-@dataclass(frozen=True, slots=True)
-class PassRequestHeaders:
+class PassRequestHeaders(msgspec.Struct, frozen=True, gc=False):
     """Let the request headers go on, changed; only now does Envoy choose the upstream."""
 
     set_headers: Headers
@@ -20,46 +20,40 @@ class PassRequestHeaders:
     decision_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class PassRequestBody:
+class PassRequestBody(msgspec.Struct, frozen=True, gc=False):
     """Let these bytes of the request go on."""
 
     data: bytes
     end_of_stream: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PassRequestTrailers:
+class PassRequestTrailers(msgspec.Struct, frozen=True, gc=False):
     """Let the request end with trailers, without the named ones."""
 
     remove: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class PassResponseHeaders:
+class PassResponseHeaders(msgspec.Struct, frozen=True, gc=False):
     """Let the response headers go on to the client, changed."""
 
     set_headers: Headers
     remove_headers: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class PassResponseBody:
+class PassResponseBody(msgspec.Struct, frozen=True, gc=False):
     """Let these bytes go to the client."""
 
     data: bytes
     end_of_stream: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PassResponseTrailers:
+class PassResponseTrailers(msgspec.Struct, frozen=True, gc=False):
     """Let the response end with trailers, without the named ones."""
 
     remove: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Respond:
+class Respond(msgspec.Struct, frozen=True, gc=False):
     """Answer the client in place of the upstream; possible until the first byte of a response was released."""
 
     status: int
@@ -80,36 +74,35 @@ Reply = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Identify:
+class Identify(msgspec.Struct, frozen=True, gc=False):
     """Verify the token; answered by `Identified` or `Refused`."""
 
     token: Secret
 
 
-@dataclass(frozen=True, slots=True)
-class FetchCredential:
+class FetchCredential(msgspec.Struct, frozen=True, gc=False):
     """Get the named upstream credential; answered by `CredentialReady` or `Refused`."""
 
     name: str
     upstream: Upstream
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """Make these entries durable, together; answered by `Recorded` or `RecordingFailed`."""
 
-    opening: dict[str, Any] | None = field(repr=False)
-    closing: dict[str, Any] | None = field(repr=False)
+    opening: dict[str, Any] | None
+    closing: dict[str, Any] | None
+
+    def __repr__(self) -> str:
+        """Leave out the entries: they hold prompts."""
+        return f"Record(opening={self.opening is not None}, closing={self.closing is not None})"
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True, gc=False):
     """End the ext_proc stream with OK: everything Envoy waits for was said. The only effect that may."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(msgspec.Struct, frozen=True, gc=False):
     """End the ext_proc stream with an error, so that Envoy fails the exchange."""
 
     code: Code

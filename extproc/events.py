@@ -1,9 +1,13 @@
-"""What an exchange is told: messages from Envoy, and the outcomes of what it asked the outside to do."""
+"""What an exchange is told: messages from Envoy, and the outcomes of what it asked the outside to do.
+
+All are msgspec Structs: made for every message of Envoy, and several times faster to make than frozen dataclasses.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from extproc.credential import Credential
 from extproc.errors import Refusal
@@ -13,8 +17,7 @@ Headers = list[tuple[str, str]]
 """Header names in lower case and values (Latin-1, RFC 9110 section 5.5), in the order received, duplicates kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHeaders:
+class RequestHeaders(msgspec.Struct, frozen=True, gc=False):
     """Begin the exchange. `full_duplex` says whether Envoy runs both bodies in FULL_DUPLEX_STREAMED mode."""
 
     headers: Headers
@@ -23,23 +26,20 @@ class RequestHeaders:
     full_duplex: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RequestBody:
+class RequestBody(msgspec.Struct, frozen=True, gc=False):
     """Bring the next bytes of the request; the last piece may be empty."""
 
     data: bytes
     end_of_stream: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RequestTrailers:
+class RequestTrailers(msgspec.Struct, frozen=True, gc=False):
     """End the request body in place of its last piece."""
 
     names: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHeaders:
+class ResponseHeaders(msgspec.Struct, frozen=True, gc=False):
     """Begin the response. `from_upstream` is false for a reply that Envoy made itself (`details` says why)."""
 
     headers: Headers
@@ -48,49 +48,42 @@ class ResponseHeaders:
     details: str
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseBody:
+class ResponseBody(msgspec.Struct, frozen=True, gc=False):
     """Bring the next bytes of the response; the last piece may be empty."""
 
     data: bytes
     end_of_stream: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseTrailers:
+class ResponseTrailers(msgspec.Struct, frozen=True, gc=False):
     """End the response body in place of its last piece."""
 
     names: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Identified:
+class Identified(msgspec.Struct, frozen=True, gc=False):
     """Answer `Identify`: the token is good."""
 
     principal: Principal
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialReady:
+class CredentialReady(msgspec.Struct, frozen=True, gc=False):
     """Answer `FetchCredential`: this is what to send."""
 
     credential: Credential
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """Answer `Identify` or `FetchCredential`: it cannot be done."""
 
     refusal: Refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """Answer `Record`: the entries are durable."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordingFailed:
+class RecordingFailed(msgspec.Struct, frozen=True, gc=False):
     """Answer `Record`: the entries are not durable, and nothing that depends on them may be released."""
 
 
@@ -105,8 +98,7 @@ class End(StrEnum):
     FAULT = "fault"
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """Tell that no more can be said to Envoy; only recording is left to do."""
 
     end: End

@@ -19,7 +19,7 @@ import grpc.aio
 
 from extproc import wire
 from extproc.credential import Credential
-from extproc.effects import Effect, Fail, FetchCredential, Finish, Identify, Record
+from extproc.effects import Fail, FetchCredential, Finish, Identify, Record, Reply
 from extproc.endpoint import Upstream
 from extproc.errors import Code, Refused, StoreUnavailable
 from extproc.events import CredentialReady, End, Ended, Event, Identified, Recorded, RecordingFailed
@@ -168,7 +168,7 @@ class Processor:
     async def _serve(self, live: _Live, context: _Context) -> Code | None:
         """Run the exchange to its end; return None for OK, or the code to abort with."""
         try:
-            while live.exchange.phase is not Phase.DONE:
+            while True:
                 message = await _read(context)
                 if not isinstance(message, bytes):  # grpc.aio.EOF
                     # Envoy half-closes when it resets an exchange; who was behind it only its access log knows.
@@ -176,7 +176,8 @@ class Processor:
                     await self._record_end(live.exchange, end)
                     return Code.CLIENT_GONE if end is End.CLIENT else Code.UPSTREAM_RESET
                 live.last_event = self._now()
-                await self._drive(live.exchange, wire.decode(message), context)
+                if await self._drive(live.exchange, wire.decode(message), context):
+                    return None
         except _Failed as failed:
             return failed.code
         except asyncio.CancelledError:
@@ -189,17 +190,22 @@ class Processor:
             _log_fault(live.exchange, fault)
             await self._record_end(live.exchange, End.FAULT)
             return Code.GATEWAY_INTERNAL
-        return None
 
-    async def _drive(self, exchange: Exchange, event: Event, context: _Context | None) -> None:
-        """Give the exchange an event, and every event that follows from what it asks for."""
+    async def _drive(self, exchange: Exchange, event: Event, context: _Context | None) -> bool:
+        """Give the exchange an event, and every event that follows; say whether it finished, so that OK is due."""
         todo = deque(exchange.receive(event, self._now()))
         while todo:
-            result = await self._run(todo.popleft(), context)
+            effect = todo.popleft()
+            if isinstance(effect, Finish):
+                return True
+            result = await self._run(effect, context)
             if result is not None:
                 todo.extend(exchange.receive(result, self._now()))
+        return False
 
-    async def _run(self, effect: Effect, context: _Context | None) -> Event | None:
+    async def _run(
+        self, effect: Reply | Identify | FetchCredential | Record | Fail, context: _Context | None
+    ) -> Event | None:
         match effect:
             case Identify():
                 return await self._identify(effect.token)
@@ -209,8 +215,6 @@ class Processor:
                 return await self._record(effect)
             case Fail():
                 raise _Failed(effect.code)
-            case Finish():
-                return None
             case _:
                 if context is not None:
                     await context.write(wire.encode(effect))

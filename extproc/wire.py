@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from google.protobuf.message import DecodeError
+
 from extproc._pb import ext_proc_pb2 as pb
 from extproc.effects import (
     PassRequestBody,
@@ -48,7 +50,7 @@ def decode(message: bytes) -> EnvoyEvent:
     """Read one `ProcessingRequest`; raises WireError for anything but the six HTTP phases."""
     try:
         request = pb.ProcessingRequest.FromString(message)
-    except Exception as broken:  # upb raises a bare DecodeError class of its own
+    except DecodeError as broken:
         raise WireError("the message is not a ProcessingRequest") from broken
     match request.WhichOneof("request"):
         case "request_headers":
