@@ -14,6 +14,7 @@ RUN python -m venv /tmp/build && /tmp/build/bin/pip install --no-cache-dir "setu
 
 FROM ${BASE}
 COPY --from=build /opt/extproc /opt/extproc
+RUN mkdir -p /var/lib/extproc /run/extproc && chown 65532:65532 /var/lib/extproc /run/extproc
 USER 65532:65532
 WORKDIR /var/lib/extproc
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

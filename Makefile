@@ -20,10 +20,10 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@touch $@
 
 run: $(VENV)/.installed ## run the whole gateway here (UPSTREAM=http://127.0.0.1:PORT replaces the demo upstream)
-	@exec $(BIN)/extproc dev up --state-dir $(STATE) $(if $(UPSTREAM),--upstream $(UPSTREAM))
+	@exec $(BIN)/extproc dev up --state-dir '$(STATE)' $(if $(UPSTREAM),--upstream '$(UPSTREAM)')
 
 demo: $(VENV)/.installed ## a tour through the running gateway
-	@$(BIN)/extproc dev demo --state-dir $(STATE)
+	@$(BIN)/extproc dev demo --state-dir '$(STATE)'
 
 test: $(VENV)/.installed ## run all tests, the ones on the real Envoy included
 	@$(BIN)/pytest
@@ -50,5 +50,5 @@ bench: $(VENV)/.installed ## measure against a no-op service, on this machine
 image: ## build the container image
 	@$(or $(shell command -v docker || command -v podman),$(error neither docker nor podman is installed)) build -t copilot-extproc .
 
-clean: ## remove the virtual environment and all state
-	@rm -rf $(VENV) .extproc
+clean: ## remove the virtual environment, caches and the default state
+	@rm -rf $(VENV) .extproc .mypy_cache .ruff_cache .hypothesis bench/results

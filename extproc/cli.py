@@ -94,7 +94,7 @@ def check(file: Path, *, as_json: JsonOption = False) -> None:
 @policy.command()
 def schema() -> None:
     """Print the JSON Schema of the policy file, for editors."""
-    print(json.dumps(policy_file.schema(), indent=2, sort_keys=True))  # noqa: T201
+    print(json.dumps(policy_file.schema(), indent=2))  # noqa: T201
 
 
 @policy.command()
@@ -272,20 +272,12 @@ def dev_token(
     state: StateOption = DEFAULT_STATE,
 ) -> None:
     """Print a token of the development issuer."""
-    from extproc.dev import files, keys, users  # noqa: PLC0415
+    from extproc.dev import keys, users  # noqa: PLC0415
 
     if groups is None and user not in users.DEMO_USERS:
         raise ConfigError(f"--user: {user!r} is none of {', '.join(users.DEMO_USERS)}; name its groups with --groups")
     names = users.DEMO_USERS.get(user, ()) if groups is None else tuple(name for name in groups.split(",") if name)
-    token = keys.mint(
-        keys.load_or_create(state / "issuer.pem"),
-        issuer=files.Ports().issuer_url,
-        audience=files.AUDIENCE,
-        user=user,
-        groups=names,
-        now=time.time(),
-        lifetime_seconds=minutes * 60,
-    )
+    token = keys.token_for(state, user, names, now=time.time(), lifetime_seconds=minutes * 60)
     print(token)  # noqa: T201
 
 

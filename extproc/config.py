@@ -1,4 +1,4 @@
-"""The settings of the service: one YAML file. Every bound and timeout has its name, unit and default here."""
+"""The settings of the service: one YAML file. Every bound an operator may set has its name, unit and default here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from extproc.credential import CredentialSpec, ExchangeSpec
 from extproc.endpoint import Upstream
@@ -175,11 +175,21 @@ class Limits(_Model):
 IssuerSettings = Annotated[OidcSettings | EntraSettings | ActionsSettings, Field(discriminator="kind")]
 
 
+def _host_and_port(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("expected HOST:PORT")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_host_and_port)]
+
+
 class Settings(_Model):
     """The whole file."""
 
     listen: list[str] = Field(["unix:/run/extproc/ext_proc.sock"], min_length=1)
-    operations: str = "0.0.0.0:9464"
+    operations: Address = "0.0.0.0:9464"
     policy: Path
     store: StoreSettings
     issuers: list[IssuerSettings] = Field(min_length=1)

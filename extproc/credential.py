@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from extproc.address import is_loopback, url_fault
 from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
 from extproc.headers import removed_from_request
@@ -19,7 +19,9 @@ _HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 _ORIGIN = re.compile(r"http://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::\d{1,5})?")
-_FRAMING = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding", "te", "upgrade"})
+_FRAMING = frozenset(
+    {"accept-encoding", "host", "connection", "content-length", "content-type", "transfer-encoding", "te", "upgrade"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class CredentialSpec:
         _check_scheme(self.scheme)
         _check_headers("headers", self.headers)
         _check_headers("headers_if_missing", self.headers_if_missing)
+        if both := sorted(set(self.headers) & set(self.headers_if_missing)):
+            raise ConfigError(f"headers_if_missing: {both[0]} is already set by `headers`")
         if not self.upstreams:
             raise ConfigError("upstreams: expected at least one")
 
@@ -115,26 +119,9 @@ class Credential:
     secrets: tuple[Secret, ...]
 
 
-def is_loopback(host: str | None) -> bool:
-    """Say whether `host`, as in a URL, can only mean this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
 def _check_exchange_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise ConfigError("exchange.url: not a URL") from None
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment or not parts.hostname:
-        raise ConfigError("exchange.url: expected https://host/path without user, query or fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
-        raise ConfigError("exchange.url: expected https (http only to a loopback address)")
+    if fault := url_fault(url):
+        raise ConfigError(f"exchange.url: {url!r} {fault}")
 
 
 def _check_scheme(scheme: str) -> None:

@@ -51,9 +51,9 @@ class EchoMask:
         return b"".join((*pieces, buffer[start:hold]))
 
     @property
-    def holding(self) -> bool:
-        """Say whether what came last may go on as a secret."""
-        return bool(self._held)
+    def holding(self) -> int:
+        """Return how many bytes of a secret's beginning what came last may be."""
+        return len(self._held)
 
     def masks(self, data: bytes) -> bool:
         """Feed `data` and say whether it completed a secret, where only that matters."""
@@ -69,6 +69,39 @@ class EchoMask:
         """Mask a whole value, such as a header's, on its own; the stream is not touched."""
         masked, found = self._needles.whole.subn(MASK, value.encode("utf-8", "surrogatepass"))
         return masked.decode("utf-8", "surrogatepass") if found else value
+
+
+class SpelledWatch:
+    r"""Watch one byte stream of JSON for a secret that is written, whole or in part, in escapes (`\u0067ho_`).
+
+    It only says so: what a client would decode to the secret cannot be masked without rewriting JSON.
+    """
+
+    __slots__ = ("_mask", "_tail")
+
+    def __init__(self, secrets: Iterable[Secret]) -> None:
+        self._mask = EchoMask(secrets)
+        self._tail = b""
+
+    def completes(self, data: bytes) -> bool:
+        """Take the next bytes; say whether they complete a secret."""
+        data = self._tail + data
+        cut = len(data)
+        # An escape may be cut anywhere; its longest proper beginning has five bytes.
+        backslash = data.rfind(b"\\", max(0, cut - 5))
+        if backslash >= 0 and _ESCAPE_BEGINNING.fullmatch(data, backslash):
+            cut = backslash
+        self._tail = data[cut:]
+        plain = data[:cut]
+        return self._mask.masks(_ESCAPE.sub(_unescaped, plain) if b"\\u" in plain else plain)
+
+
+_ESCAPE = re.compile(rb"\\u00([2-7][0-9A-Fa-f])")
+_ESCAPE_BEGINNING = re.compile(rb"\\(?:u(?:0(?:0[2-7]?)?)?)?")
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    return bytes([int(escape[1], 16)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,13 +75,15 @@ def model_endpoint(method: str, upstream: Upstream, path: str) -> Endpoint | Non
 
 _HIDDEN_DOT = re.compile(r"%2e", re.IGNORECASE)
 _ESCAPED_SEPARATOR = re.compile(r"%(2f|5c|00)", re.IGNORECASE)
+# A letter that is escaped without need is the same letter to some readers and not to others (RFC 3986 section 6.2.2.2).
+_NEEDLESS_ESCAPE = re.compile(r"%(2d|2e|5f|7e|3[0-9]|4[1-9a-f]|5[0-9a]|6[1-9a-f]|7[0-9a])", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
 # Clients ask for the same few paths over and over.
 @lru_cache(maxsize=1024)
-def path_fault(target: str) -> str | None:
+def path_fault(target: str) -> str | None:  # noqa: PLR0911 - one return for each kind of fault
     """Say what makes a request target ambiguous (RFC 3986 section 6.2.2), or None where two servers must agree on it.
 
     `target` is the `:path` pseudo-header, query included. Ambiguous targets are refused, not repaired: whoever reads
@@ -98,4 +100,6 @@ def path_fault(target: str) -> str | None:
         return "the path has an escaped separator or a broken escape"
     if any(_HIDDEN_DOT.sub(".", segment) in {".", ".."} for segment in path.split("/")):
         return "the path has a dot segment"
+    if _NEEDLESS_ESCAPE.search(path):
+        return "the path escapes a character that needs no escape"
     return None

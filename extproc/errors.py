@@ -32,6 +32,7 @@ class Code(StrEnum):
     CREDENTIAL_REFUSED = "credential.refused"
     RECORDING_UNAVAILABLE = "recording.unavailable"
     UPSTREAM_UNAVAILABLE = "upstream.unavailable"
+    UPSTREAM_INCOMPLETE = "upstream.incomplete"
     UPSTREAM_RESET = "upstream.reset"
     UPSTREAM_CONTENT_TYPE = "upstream.content_type"
     UPSTREAM_ENCODED = "upstream.encoded"

@@ -40,12 +40,11 @@ class RequestTrailers(msgspec.Struct, frozen=True, gc=False):
 
 
 class ResponseHeaders(msgspec.Struct, frozen=True, gc=False):
-    """Begin the response. `from_upstream` is false for a reply that Envoy made itself (`details` says why)."""
+    """Begin the response. `from_upstream` is false for a reply that Envoy made itself."""
 
     headers: Headers
     end_of_stream: bool
     from_upstream: bool
-    details: str
 
 
 class ResponseBody(msgspec.Struct, frozen=True, gc=False):

@@ -8,13 +8,11 @@ the end of the response is held until the record is closed. docs/architecture.md
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, assert_never
 
 from extproc.credential import Credential
-from extproc.dialect.chat import ChatDialect
-from extproc.dialect.port import BadRequest, Dialect
+from extproc.dialect.port import BadRequest
 from extproc.echo import EchoMask
 from extproc.effects import (
     Effect,
@@ -31,6 +29,7 @@ from extproc.effects import (
     Record,
     Respond,
 )
+from extproc.endings import ENDED, INCOMPLETE, RECORDING, UNKNOWN_ENDPOINT, refused_by_envoy, unavailable
 from extproc.endpoint import Endpoint, EndpointKind, Upstream
 from extproc.errors import Code, Refusal
 from extproc.events import (
@@ -54,20 +53,21 @@ from extproc.headers import removed_from_response
 from extproc.identity.presented import present
 from extproc.identity.principal import Principal
 from extproc.policy import Effect as PolicyEffect
-from extproc.policy import Facts, Policy
+from extproc.policy import Facts
 from extproc.recording.document import Outcome
-from extproc.recording.session import Sessions
 from extproc.recording.story import Story
 from extproc.request import Request, read_request, upstream_headers
-from extproc.response import Body, body_for
+from extproc.response import Body, StreamedAnswer, body_for
+from extproc.rules import Rules
 from extproc.secret import Secret
 
 PIECE_BYTES = 65_536
 """Largest body piece we send in one reply, as Envoy's ext_proc documentation advises."""
 
-DECISION_HEADER = "x-gateway-decision-id"
+_CONTENT_TYPE_CHARS = 200
+"""So much of an upstream's content type is recorded."""
 
-DIALECTS: Mapping[EndpointKind, Dialect] = {EndpointKind.CHAT: ChatDialect()}
+DECISION_HEADER = "x-gateway-decision-id"
 
 
 class Phase(Enum):
@@ -97,33 +97,6 @@ _LEGAL: Mapping[Phase, tuple[type, ...]] = {
     Phase.CLOSING: (Recorded, RecordingFailed, Ended),
     Phase.DONE: (Ended,),
 }
-
-_ENDED: Mapping[End, tuple[Outcome, Refusal]] = {
-    End.CLIENT: (
-        Outcome.ABORTED,
-        Refusal(499, Code.CLIENT_GONE, "The client went away before the answer was complete."),
-    ),
-    End.UPSTREAM: (Outcome.UPSTREAM_ERROR, Refusal(502, Code.UPSTREAM_RESET, "The upstream broke the answer off.")),
-    End.ENVOY: (Outcome.FAILED, Refusal(500, Code.GATEWAY_PROTOCOL, "Envoy ended the exchange without saying why.")),
-    End.DRAIN: (Outcome.INTERRUPTED, Refusal(503, Code.GATEWAY_DRAINING, "The gateway was stopped during the answer.")),
-    End.TIMEOUT: (Outcome.FAILED, Refusal(504, Code.GATEWAY_TIMEOUT, "The exchange made no progress for too long.")),
-    End.FAULT: (Outcome.FAILED, Refusal(500, Code.GATEWAY_INTERNAL, "A fault of the gateway ended the exchange.")),
-}
-
-_RECORDING = Refusal(503, Code.RECORDING_UNAVAILABLE, "The exchange cannot be recorded now, so it was not let through.")
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What is the same for all exchanges: policy, where upstreams are, bounds in bytes, and the session grouping."""
-
-    policy: Policy
-    upstream_hosts: Mapping[Upstream, str]
-    max_request_bytes: int
-    max_answer_bytes: int
-    max_event_bytes: int
-    sessions: Sessions
-    dialects: Mapping[EndpointKind, Dialect] = field(default_factory=lambda: DIALECTS)
 
 
 class IllegalEvent(Exception):
@@ -215,13 +188,10 @@ class Exchange:
     def _on_identified(self, principal: Principal) -> list[Effect]:
         self.story.principal = principal
         request = self._head()
-        is_metadata = self._rules.policy.is_metadata(request.method, request.upstream, request.path)
-        if self.story.endpoint is None and is_metadata:
-            self.story.endpoint = Endpoint(EndpointKind.METADATA, request.upstream, request.path)
         if self.story.endpoint is None:
-            return self._refuse(
-                Refusal(403, Code.ENDPOINT_UNKNOWN, "This gateway does not know this endpoint, so it is not passed on.")
-            )
+            if not self._rules.policy.is_metadata(request.method, request.upstream, request.path):
+                return self._refuse(UNKNOWN_ENDPOINT)
+            self.story.endpoint = Endpoint(EndpointKind.METADATA, request.upstream, request.path)
         self.phase = Phase.READING_REQUEST
         return [] if self._has_body else self._decide(self.story.endpoint)
 
@@ -314,7 +284,9 @@ class Exchange:
         self.story.timing.response_headers = self.story.elapsed()
         self.story.status = _status(event)
         if not event.from_upstream:
-            return self._refuse(_unavailable(self.story.status))
+            # While the request is read Envoy objects to the client, say to a body that is no HTTP.
+            reading = self.phase is Phase.READING_REQUEST
+            return self._refuse(refused_by_envoy(self.story.status) if reading else unavailable(self.story.status))
         if self.phase is not Phase.AWAITING_RESPONSE:
             raise IllegalEvent("an upstream answered a request that was not released")
         chosen = self._choose_body(event)
@@ -336,7 +308,9 @@ class Exchange:
         story = self.story
         self._response_headers = event.headers
         story.upstream_status = _status(event)
-        story.content_type = dict(event.headers).get("content-type")
+        content_type = dict(event.headers).get("content-type")
+        if content_type is not None:
+            story.content_type = EchoMask(self._secrets()).mask_text(content_type)[:_CONTENT_TYPE_CHARS]
         if story.upstream_status == 401:
             # It is the gateway's credential that was refused: a 401 would send the developer to sign in again.
             return Refusal(502, Code.CREDENTIAL_REFUSED, "GitHub refused the gateway's credential; tell its operator.")
@@ -353,7 +327,7 @@ class Exchange:
     def _on_refused_by_envoy(self, status: int) -> list[Effect]:
         # There are no request headers, so there is nothing to record but Envoy's access log line.
         self.phase = Phase.DONE
-        refusal = Refusal(status, Code.REQUEST_REFUSED, "Upgrades and malformed requests do not pass this gateway.")
+        refusal = refused_by_envoy(status)
         self.story.refused(refusal)
         return [self._respond(refusal), Finish()]
 
@@ -382,7 +356,10 @@ class Exchange:
         return self._close(effects)
 
     def _close(self, release: list[Effect]) -> list[Effect]:
-        self.story.completed()
+        if isinstance(self._body, StreamedAnswer) and not self._body.complete():
+            self.story.refused(INCOMPLETE)
+        else:
+            self.story.completed()
         self._after_recording = [*release, Finish()]
         return [self._record_closing()]
 
@@ -412,7 +389,7 @@ class Exchange:
     def _respond(self, refusal: Refusal) -> Respond:
         # Where no dialect is spoken the error has the shape every client of these hosts can read.
         kind = EndpointKind.CHAT if self.story.endpoint is None else self.story.endpoint.kind
-        dialect = DIALECTS.get(kind, DIALECTS[EndpointKind.CHAT])
+        dialect = self._rules.dialects.get(kind, self._rules.dialects[EndpointKind.CHAT])
         headers = [("content-type", "application/json"), (DECISION_HEADER, self.story.id)]
         if refusal.status == 401:
             headers.append(("www-authenticate", "Bearer"))
@@ -435,19 +412,21 @@ class Exchange:
         if self.phase is Phase.OPENING:
             self.story.timing.released = self.story.elapsed()
             self.phase = Phase.AWAITING_RESPONSE
+            # A stream may stay open for an hour; what was asked is on disk now.
             self._request_body.clear()
+            self.story.prompt = None
         else:
             self.phase = Phase.DONE
         return effects
 
     def _on_recording_failed(self) -> list[Effect]:
-        self.story.refusal, self.story.outcome = _RECORDING, Outcome.FAILED
+        self.story.refusal, self.story.outcome = RECORDING, Outcome.FAILED
         self.phase = Phase.DONE
         if self._ended:
             return []
         if self._answering:
-            return [Fail(_RECORDING.code)]
-        return [self._respond(_RECORDING), Finish()]
+            return [Fail(RECORDING.code)]
+        return [self._respond(RECORDING), Finish()]
 
     def _on_ended(self, end: End) -> list[Effect]:
         self._ended = True
@@ -458,7 +437,7 @@ class Exchange:
             # Clients hang up at the terminal event, before the stream's formal end: they have all there is.
             self.story.completed()
         else:
-            self.story.outcome, refusal = _ENDED[end]
+            self.story.outcome, refusal = ENDED[end]
             self.story.refusal = refusal
             if not self._answering:
                 self.story.status = refusal.status
@@ -485,8 +464,3 @@ def _pieces(data: bytes) -> list[bytes]:
 
 def _status(event: ResponseHeaders) -> int:
     return int(dict(event.headers).get(":status", "0"))
-
-
-def _unavailable(envoy_status: int) -> Refusal:
-    status = envoy_status if envoy_status in {502, 503, 504} else 502
-    return Refusal(status, Code.UPSTREAM_UNAVAILABLE, "The upstream cannot be reached, or did not answer.")

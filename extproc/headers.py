@@ -22,10 +22,11 @@ UPSTREAM_HEADER = "x-gateway-upstream"
 # 4. what could make the upstream understand another request than the one that was decided on;
 # 5. names that belong to the gateway and to Envoy.
 _REMOVED_FROM_REQUEST = re.compile(
-    r"(?:.*-)?(?:authorization|api-?key|access-?key|subscription-key|token|secret|password|jwt|jwt-assertion)"
-    r"|cookie2?|request-hmac|copilot-edits-session"
+    r"(?:.*-)?(?:authorization(?:-auxiliary)?|authentication|auth|bearer|dpop|api-?keys?|access-?key|subscription-key"
+    r"|functions-key|session-key|token|secret|passw(?:or)?d|pat|credentials?|jwt|jwt-assertion)"
+    r"|cookie2?|request-hmac|copilot-edits-session|sec-websocket-protocol"
     r"|forwarded|via|proxy-connection|(?:.*-)?(?:client|connecting|real)-ip|x-forwarded-.*"
-    r"|x-http-method(?:-override)?|x-method-override|x-original-.*|x-rewrite-url"
+    r"|x-http-method(?:-override)?|x-method-override|x-original-.*|x-rewrite-url|x-override-url|x-(?:http-)?host(?:-.*)?"
     r"|x-gateway-(?!upstream$).*|x-envoy-.*",
     re.IGNORECASE,
 )
@@ -73,6 +74,14 @@ class ClientFacts:
 def removed_from_request(names: Iterable[str]) -> list[str]:
     """Return which of the request header `names` must not go upstream, each once, in their order."""
     return [name for name in dict.fromkeys(names) if _stays_here(name)]
+
+
+_CREDENTIAL_VALUE = re.compile(r"(?:gh[opsur]_|github_pat_)\w{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.")
+
+
+def carries_credential(value: str) -> bool:
+    """Say whether a header's value holds a GitHub token or a JWT, whatever the header is called."""
+    return _CREDENTIAL_VALUE.search(value) is not None
 
 
 # Clients send the same few names over and over; remembering the answer makes a request's check five times faster.

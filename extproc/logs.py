@@ -46,8 +46,12 @@ def write_line(logger: str, message: str, fields: Mapping[str, object], now: flo
     Encoding and one write cost about a tenth of a `logging` call with a handler of its own.
     """
     line = {"time": _time(now), "level": "info", "logger": logger, "message": message, **fields}
-    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
-    sys.stderr.buffer.flush()
+    try:
+        sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
+        sys.stderr.buffer.flush()
+    except OSError:
+        # Nobody reads the log any more. The exchange is over and recorded; metrics go on counting.
+        return
 
 
 def _time(now: float) -> str:

@@ -16,6 +16,8 @@ from extproc.identity.principal import Principal
 
 DEFAULT_RULE = "default"
 
+_TOKEN_PATHS = ("/copilot_internal/v2/",)
+
 
 # Approval will be a third member: match on the members, never on "is not DENY".
 class Effect(StrEnum):
@@ -147,7 +149,8 @@ class Policy:
     def is_metadata(self, method: str, upstream: Upstream, path: str) -> bool:
         """Say whether the file lists this request as metadata; `path` as in `Facts`, `method` is compared exactly."""
         folded = _fold_path(path)
-        return any(
+        # The answer of a token endpoint is a credential: no glob of a policy may hand that to a caller.
+        return not folded.startswith(_TOKEN_PATHS) and any(
             entry.method == method and entry.upstream in {None, upstream} and entry.path.fullmatch(folded) is not None
             for entry in self.metadata
         )
@@ -214,10 +217,16 @@ def _fold_path(path: str) -> str:
     return folded[:-1] if folded.endswith("/") and folded != "/" else folded
 
 
+def _plain_name(name: str) -> tuple[str, ...]:
+    # Ids have a `#` or a `:`, and a name may be what somebody chose to be called: it must not pass for an id.
+    return () if "#" in name or ":" in name else (name,)
+
+
 def _seen(principal: Principal, facts: Facts) -> Seen:
     return {
         "groups": principal.groups,
-        "users": (principal.name, principal.id),
+        "roles": principal.roles,
+        "users": (principal.id, *_plain_name(principal.name)),
         "kinds": (principal.kind,),
         "issuers": (principal.issuer,),
         "endpoints": (facts.endpoint,),

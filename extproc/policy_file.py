@@ -100,6 +100,7 @@ class When(_Model):
     """Conditions: all keys given must hold, each by any of its values. A fact that a request lacks holds none."""
 
     groups: list[Text] = _some("Group names, as under `groups` of the file or as the issuer sends them.")
+    roles: list[Text] = _some("Roles of the token: the app roles of Microsoft Entra ID.")
     users: list[Text] = _some("Names or ids of principals; a name may exist at several issuers, an id does not.")
     claims: dict[Text, ClaimGlobs] = Field(
         default_factory=dict, min_length=1, description="Claims that must all match, each one of its globs; with case."

@@ -24,13 +24,15 @@ from extproc.endpoint import Upstream
 from extproc.errors import Code, Refused, StoreUnavailable
 from extproc.events import CredentialReady, End, Ended, Event, Identified, Recorded, RecordingFailed
 from extproc.events import Refused as RefusedEvent
-from extproc.exchange import Exchange, Phase, Rules
+from extproc.exchange import Exchange, IllegalEvent, Phase
 from extproc.identity.principal import Principal
 from extproc.logs import write_line
 from extproc.metrics import Metrics
 from extproc.recording.story import Story
+from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.store.port import Recorder
+from extproc.wire import WireError
 
 log = logging.getLogger("extproc.exchange")
 
@@ -155,10 +157,14 @@ class Processor:
         try:
             code = await self._serve(live, context)
         except asyncio.CancelledError:
-            # The peer cancelled the stream, as Envoy does when it has its answer. What is left to do must outlive
-            # this task.
+            # The peer cancelled the stream, as Envoy does when it has its answer; or the watchdog did while the record
+            # was being closed. What is left to do must outlive this task.
             self._finish_later(live)
-            raise
+            if live.cut is None:
+                raise
+            task.uncancel()
+            await _abort(context, _CODE_OF_END[live.cut])
+            return
         finally:
             self._metrics.streams_open.dec()
         self._forget(live.exchange)
@@ -186,6 +192,10 @@ class Processor:
             live.task.uncancel()
             await self._record_end(live.exchange, live.cut)
             return _CODE_OF_END[live.cut]
+        except (IllegalEvent, WireError) as fault:
+            _log_fault(live.exchange, fault)
+            await self._record_end(live.exchange, End.ENVOY)
+            return Code.GATEWAY_PROTOCOL
         except Exception as fault:  # noqa: BLE001 - whatever breaks, the exchange fails closed and is recorded
             _log_fault(live.exchange, fault)
             await self._record_end(live.exchange, End.FAULT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from extproc.credential import Credential
 from extproc.endpoint import Endpoint, Upstream, model_endpoint, path_fault, upstream_of
@@ -13,12 +14,13 @@ from extproc.events import Headers
 from extproc.headers import (
     UPSTREAM_HEADER,
     ClientFacts,
+    carries_credential,
     client_facts,
     removed_from_request,
     without_credential_params,
 )
 
-_REPOSITORY_PATH = re.compile(r"/repos/([^/]+/[^/]+)")
+_REPOSITORY_PATH = re.compile(r"/repos/([^/]+/[^/]+)", re.IGNORECASE)
 # Envoy finds no route for a request without it; the route itself removes it (envoy/envoy.yaml).
 _ENVOY_NEEDS = {"x-forwarded-proto"}
 _PSEUDO = (":method", ":path", ":authority")
@@ -39,9 +41,10 @@ class Request:
 
     @property
     def repository(self) -> str | None:
-        """Return `OWNER/NAME` from a GitHub REST path, else what the client says it works on."""
-        if self.upstream is Upstream.GITHUB_API and (named := _REPOSITORY_PATH.match(self.path)):
-            return named[1]
+        """Return `OWNER/NAME`: of a GitHub request from its path alone, else what the client says it works on."""
+        if self.upstream is Upstream.GITHUB_API:
+            named = _REPOSITORY_PATH.match(unquote(self.path))
+            return None if named is None else named[1]
         return self.client.repository
 
     def recorded(self, kind: str | None) -> dict[str, Any]:
@@ -98,6 +101,7 @@ def upstream_headers(
     `body_bytes` is None for a request that has no body.
     """
     names = {name for name, _ in request.headers}
+    suspect = [name for name, value in request.headers if name[0] != ":" and carries_credential(value)]
     path = endpoint.path + request.target[len(request.path) :]
     # What was decided on is what was read here, as it was read: no compression, JSON where a dialect read JSON.
     set_headers: Headers = [(":path", path), ("accept-encoding", "identity"), (UPSTREAM_HEADER, cluster)]
@@ -110,4 +114,5 @@ def upstream_headers(
         set_headers += [(name, value) for name, value in credential.headers_if_missing.items() if name not in names]
         set_headers.append(("authorization", credential.authorization.reveal()))
     kept = {name for name, _ in set_headers} | _ENVOY_NEEDS
-    return set_headers, [name for name in removed_from_request(names) if name not in kept]
+    removed = dict.fromkeys((*removed_from_request(names), *suspect))
+    return set_headers, [name for name in removed if name not in kept]

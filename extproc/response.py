@@ -14,13 +14,16 @@ import msgspec
 from extproc.conversation import Answer, Piece
 from extproc.dialect.port import BadAnswer, Dialect
 from extproc.dialect.sse import EventTooLarge
-from extproc.echo import EchoMask
+from extproc.echo import EchoMask, SpelledWatch
 from extproc.errors import Code, Refusal
 from extproc.events import Headers
 from extproc.recording.document import Timing
 from extproc.secret import Secret
 
 _ECHO = Refusal(502, Code.UPSTREAM_ECHO, "The upstream's answer repeated the gateway's credential; it was withheld.")
+_HELD_FROM = 4
+"""From so many characters a text's end is held that may begin the credential: as many as `gho_` and `tid=` have."""
+
 _TOO_LARGE = Refusal(
     502, Code.UPSTREAM_TOO_LARGE, "The upstream's answer is larger than this gateway holds or records."
 )
@@ -58,10 +61,12 @@ class Metadata:
 
     def __init__(self, secrets: Sequence[Secret]) -> None:
         self._mask = EchoMask(secrets)
+        self._watch = SpelledWatch(secrets)
 
-    def feed(self, data: bytes, _at: float, /) -> bytes:
+    def feed(self, data: bytes, _at: float, /) -> bytes | Refusal:
         """Release everything that cannot begin a credential."""
-        return self._mask.feed(data)
+        released = self._mask.feed(data)
+        return _ECHO if self._watch.completes(released) else released
 
     def finish(self, _at: float, /) -> bytes:
         """Release the rest."""
@@ -132,7 +137,9 @@ class StreamedAnswer:
         self._stream = dialect.stream(max_event_bytes)
         self._bytes = EchoMask(secrets)
         self._secrets = secrets
+        self._spelled = SpelledWatch(secrets)
         self._texts: dict[str, EchoMask] = {}
+        self._speaking: EchoMask | None = None
         self._timing = timing
         self._size = 0
         self._max_bytes = max_bytes
@@ -163,13 +170,18 @@ class StreamedAnswer:
 
     def passed_whole(self) -> bool:
         """Say whether the terminal event was passed on."""
-        return not self._held and not self._cut and self._stream.answer().complete
+        return not self._held and not self._cut and self.complete()
+
+    def complete(self) -> bool:
+        """Say whether the terminal event came."""
+        return self._stream.answer().complete
 
     def _take(self, data: bytes, at: float) -> bytes | Refusal:
         try:
             pieces = self._stream.feed(data)
         except EventTooLarge:
             return _TOO_LARGE
+        self._cut = self._spelled.completes(data) or self._cut
         if self._note(pieces, at):
             return _ECHO
         if not self._held and not self._undecided():
@@ -198,10 +210,13 @@ class StreamedAnswer:
         mask = self._texts.get(channel)
         if mask is None:
             mask = self._texts[channel] = EchoMask(self._secrets)
+        self._speaking = mask
         return mask.masks(text.encode("utf-8", "surrogatepass"))
 
     def _undecided(self) -> bool:
-        return any(mask.holding for mask in self._texts.values())
+        # Only the channel that spoke last, and only what looks like more than a common letter or two: a stream must not
+        # wait for a channel that may never speak again. The watch goes on; a credential that completes is still cut.
+        return self._speaking is not None and self._speaking.holding >= _HELD_FROM
 
 
 def _spells(body: bytes, mask: EchoMask) -> bool:
@@ -226,11 +241,13 @@ def body_for(  # noqa: PLR0911 - one return for each kind of answer
     max_event_bytes: int,
 ) -> Body | Refusal:
     """Choose how a response is read from its headers; `dialect` is None for metadata."""
-    fields = dict(headers)
-    if fields.get("content-encoding", "identity").strip().lower() not in {"identity", ""}:
+    if any(name == "content-encoding" and value.strip().lower() not in {"identity", ""} for name, value in headers):
         # We asked for identity (RFC 9110 section 12.5.3); what cannot be read cannot be let through.
         return Refusal(502, Code.UPSTREAM_ENCODED, "The upstream compressed its answer although it was told not to.")
-    kind = fields.get("content-type", "").partition(";")[0].strip().lower()
+    kinds = {value.partition(";")[0].strip().lower() for name, value in headers if name == "content-type"}
+    if len(kinds) > 1:
+        return _unexpected("several content types")
+    kind = next(iter(kinds), "")
     is_json = kind == "application/json" or kind.endswith("+json")
     if dialect is None:
         if kind and not is_json and kind not in {"text/plain", "text/event-stream"}:
@@ -246,7 +263,6 @@ def body_for(  # noqa: PLR0911 - one return for each kind of answer
 
 
 def _unexpected(kind: str) -> Refusal:
-    shown = kind if kind.isprintable() and len(kind) <= 60 else "something else"
-    return Refusal(
-        502, Code.UPSTREAM_CONTENT_TYPE, f"The upstream answered {shown or 'no content type'} where JSON was expected."
-    )
+    # Never the header's own text: an upstream can put anything there.
+    shown = kind if kind in {"text/html", "text/plain", "application/xml", "application/octet-stream"} else "something"
+    return Refusal(502, Code.UPSTREAM_CONTENT_TYPE, f"The upstream answered {shown} where JSON was expected.")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,13 +19,13 @@ from extproc.config import Config, EntraSettings
 from extproc.credentials.provider import Credentials
 from extproc.credentials.source import FileSource
 from extproc.errors import ConfigError, Refused
-from extproc.exchange import Rules
 from extproc.keys.graph import Graph
 from extproc.keys.verifier import Verifier
 from extproc.metrics import Metrics
 from extproc.operations import make_app
 from extproc.processor import Bounds, Processor, exchange_id
 from extproc.recording.session import Sessions
+from extproc.rules import Rules
 from extproc.server import Server
 from extproc.store.sqlite import SqliteRecorder
 
@@ -45,7 +46,7 @@ async def serve(config: Config, environ: Mapping[str, str]) -> None:
 
 
 @asynccontextmanager
-async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Server]:
+async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[None]:
     """Run the service; leaving drains it."""
     clock = steady_clock()
     async with AsyncExitStack() as stack:
@@ -84,7 +85,7 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[S
         watchdog = asyncio.create_task(server.watch())
         stack.callback(watchdog.cancel)
         await _operations(stack, config.settings.operations, metrics, lambda: not processor.draining)
-        yield server
+        yield
 
 
 def steady_clock() -> Callable[[], float]:
@@ -127,26 +128,37 @@ def _graph(config: Config, session: aiohttp.ClientSession, clock: Callable[[], f
 
 
 def _sockets(config: Config) -> list[str]:
-    """Return the addresses to listen on; a socket file that a dead process left is removed."""
+    """Return the addresses to listen on; a relative socket is in the settings file's folder."""
     addresses = []
     for address in config.settings.listen:
-        path = Path(address.removeprefix("unix:"))
-        # A socket's path has at most 107 bytes: in its own folder the relative one is kept.
-        if address.startswith("unix:") and config.base.resolve() != Path.cwd():
-            path = config.base / path
         if address.startswith("unix:"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
+            # Relative to where we run, since a socket's path has at most 107 bytes.
+            path = Path(os.path.relpath(config.base / address.removeprefix("unix:")))
+            clear_socket(path)
             addresses.append(f"unix:{path}")
         else:
             addresses.append(address)
     return addresses
 
 
+def clear_socket(path: Path) -> None:
+    """Remove the socket of a process that died; raises ConfigError for anything else that is in the way."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            return
+        if not path.is_socket():
+            raise ConfigError(f"listen: {path} exists and is not a socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise ConfigError(f"listen: another process serves {path}")
+        path.unlink()
+    except OSError as failure:
+        raise ConfigError(f"listen: cannot use {path}: {failure.strerror}") from failure
+
+
 async def _operations(stack: AsyncExitStack, address: str, metrics: Metrics, ready: Callable[[], bool]) -> None:
     host, _, port = address.rpartition(":")
-    if not port.isdecimal():
-        raise ConfigError(f"operations: expected HOST:PORT, got {address!r}")
     runner = web.AppRunner(make_app(metrics, ready), access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

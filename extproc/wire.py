@@ -36,9 +36,6 @@ ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 METADATA_NAMESPACE = "envoy.filters.http.ext_proc"
 """Where our dynamic metadata goes (access log) and where Envoy puts attributes."""
 
-MAX_PIECE_BYTES = 65_536
-"""Largest body piece in one reply: Envoy's guidance is to keep each reply at or below 64 KiB."""
-
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
@@ -88,7 +85,6 @@ def _response_headers(request: pb.ProcessingRequest) -> ResponseHeaders:
         headers=_headers(request.response_headers.headers),
         end_of_stream=request.response_headers.end_of_stream,
         from_upstream=details == "via_upstream",
-        details=details,
     )
 
 
@@ -160,7 +156,10 @@ def _decision_id(response: pb.ProcessingResponse, decision_id: str) -> None:
 
 def decode_ends(message: bytes) -> list[tuple[str, End]]:
     """Read one message of Envoy's access log: the decision id of each failed exchange and who ended it."""
-    entries = pb.StreamAccessLogsMessage.FromString(message).http_logs.log_entry
+    try:
+        entries = pb.StreamAccessLogsMessage.FromString(message).http_logs.log_entry
+    except DecodeError as broken:
+        raise WireError("the message is not a StreamAccessLogsMessage") from broken
     ends = []
     for entry in entries:
         metadata = entry.common_properties.metadata.filter_metadata

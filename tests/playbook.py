@@ -26,10 +26,11 @@ from extproc.events import (
     RequestHeaders,
     ResponseHeaders,
 )
-from extproc.exchange import Exchange, Rules
+from extproc.exchange import Exchange
 from extproc.identity.principal import Principal
 from extproc.recording.document import Outcome
 from extproc.recording.session import Sessions
+from extproc.rules import Rules
 from extproc.secret import Secret
 
 START = 1_760_000_000.0
@@ -219,7 +220,7 @@ def response(
     headers: Headers = [(":status", str(status)), *extra]
     if content_type is not None:
         headers.append(("content-type", content_type))
-    return ResponseHeaders(headers, end_of_stream, details == "via_upstream", details)
+    return ResponseHeaders(headers, end_of_stream, details == "via_upstream")
 
 
 def asked(book: Playbook | None = None, body: bytes = PROMPT) -> Playbook:

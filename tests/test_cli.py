@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,6 +270,7 @@ def test_serve_does_not_start_without_good_settings(extproc: Extproc, tmp_path: 
 def test_a_token_of_a_demo_user_has_his_groups_and_is_signed_by_the_dev_issuer(
     extproc: Extproc, tmp_path: Path
 ) -> None:
+    files.prepare(tmp_path / ".extproc", files.Ports(), "http://127.0.0.1:1", now=time.time())
     run = extproc("dev", "token", "--user", "bob", "--minutes", "5")
     assert run.code == 0
     public = keys.load_or_create(tmp_path / ".extproc" / "issuer.pem").private.public_key()
@@ -278,7 +280,8 @@ def test_a_token_of_a_demo_user_has_his_groups_and_is_signed_by_the_dev_issuer(
 
 
 @pytest.mark.parametrize("option", ["--group", "--groups"])
-def test_a_token_of_anybody_has_the_named_groups(extproc: Extproc, option: str) -> None:
+def test_a_token_of_anybody_has_the_named_groups(extproc: Extproc, tmp_path: Path, option: str) -> None:
+    files.prepare(tmp_path / ".extproc", files.Ports(), "http://127.0.0.1:1", now=time.time())
     run = extproc("dev", "token", "--user", "eve", option, "a,b")
     claims = jwt.decode(run.out.strip(), options={"verify_signature": False})
     assert (claims["sub"], claims["groups"]) == ("eve", ["a", "b"])

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from extproc.credential import Credential, CredentialSpec, ExchangeSpec, is_loopback
+from extproc.address import is_loopback
+from extproc.credential import Credential, CredentialSpec, ExchangeSpec
 from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
 from extproc.secret import Secret

@@ -415,8 +415,8 @@ def test_an_answer_of_envoy_itself_is_never_taken_for_the_upstreams(envoy: int, 
 def test_an_answer_of_envoy_while_the_request_is_still_read_ends_it_with_both_entries() -> None:
     book = Playbook() >> request() << IDENTIFY >> Identified(ALICE) >> RequestBody(b"{", end_of_stream=False)
     book = book >> response(408, "text/plain", details="request_overall_timeout")
-    book = book << refused(Outcome.UPSTREAM_ERROR, Code.UPSTREAM_UNAVAILABLE) >> Recorded()
-    assert book << Answered(502, Code.UPSTREAM_UNAVAILABLE) << Finish
+    book = book << refused(Outcome.DENIED, Code.REQUEST_REFUSED) >> Recorded()
+    assert book << Answered(408, Code.REQUEST_REFUSED) << Finish
 
 
 def test_an_upstream_that_answers_before_the_request_was_released_is_a_breach() -> None:
@@ -568,8 +568,13 @@ def test_a_stream_that_spreads_the_credential_over_events_is_cut_before_any_of_i
     book = released() >> response(200, "text/event-stream") << PassResponseHeaders
     hello = event_saying("it is: ")
     book = book >> ResponseBody(hello, end_of_stream=False) << PassResponseBody(hello, end_of_stream=False)
+    said = ""
     for part in parts[:-1]:
+        said += part
         book = book >> ResponseBody(event_saying(part), end_of_stream=False)
+        # Up to three letters are anybody's; from four on nothing passes.
+        if len(said) < 4:
+            book = book << PassResponseBody(event_saying(part), end_of_stream=False)
     book = book >> ResponseBody(event_saying(parts[-1]), end_of_stream=False)
     book = book << closing(Outcome.UPSTREAM_ERROR, Code.UPSTREAM_ECHO) >> Recorded()
     assert book << Fail(Code.UPSTREAM_ECHO)
@@ -581,8 +586,18 @@ def test_text_that_only_begins_like_the_credential_is_released_once_that_shows()
     book = released() >> response(200, "text/event-stream") << PassResponseHeaders
     book = book >> ResponseBody(first, end_of_stream=False) >> ResponseBody(second, end_of_stream=False)
     book = book << PassResponseBody(first + second, end_of_stream=False)
-    book = book >> ResponseBody(first, end_of_stream=True) << COMPLETED >> Recorded()
-    assert book << PassResponseBody(first, end_of_stream=True) << Finish
+    last = first + b"data: [DONE]\n\n"
+    book = book >> ResponseBody(last, end_of_stream=True) << COMPLETED >> Recorded()
+    assert book << PassResponseBody(last, end_of_stream=True) << Finish
+
+
+def test_a_stream_without_its_terminal_event_is_passed_and_counts_as_the_upstreams_error() -> None:
+    said = event_saying("cut short")
+    book = released() >> response(200, "text/event-stream") << PassResponseHeaders
+    book = book >> ResponseBody(said, end_of_stream=False) << PassResponseBody(said, end_of_stream=False)
+    book = book >> ResponseBody(b"", end_of_stream=True)
+    book = book << closing(Outcome.UPSTREAM_ERROR, Code.UPSTREAM_INCOMPLETE) >> Recorded()
+    assert book << PassResponseBody(b"", end_of_stream=True) << Finish
 
 
 def stream_through(book: Playbook, chunks: list[bytes]) -> tuple[bytes, Playbook]:

@@ -213,6 +213,8 @@ def test_the_first_value_of_a_repeated_header_wins() -> None:
 def test_a_fact_is_bounded_and_has_nothing_a_terminal_would_obey(value: str) -> None:
     fact = client_facts([("user-agent", value)]).user_agent
     assert fact is None or (fact.isprintable() and 0 < len(fact) <= 256)
+    if value.isprintable() and 0 < len(value.strip()) <= 256:
+        assert fact == value.strip()
 
 
 def test_control_characters_are_removed_from_a_fact_before_it_is_cut() -> None:

@@ -30,6 +30,12 @@ def story() -> Story:
     return told
 
 
+def refused() -> Story:
+    told = Story("x1", opened_at=100.0, now=100.0)
+    told.refused(Refusal(401, Code.IDENTITY_MISSING, "No token."))
+    return told
+
+
 def test_a_finished_exchange_is_counted_with_its_times() -> None:
     metrics = Metrics()
     metrics.observe(story(), 102.0)
@@ -43,10 +49,8 @@ def test_a_finished_exchange_is_counted_with_its_times() -> None:
 
 def test_a_refused_exchange_is_counted_by_its_code() -> None:
     metrics = Metrics()
-    told = Story("x1", opened_at=100.0, now=100.0)
-    told.refused(Refusal(401, Code.IDENTITY_MISSING, "No token."))
-    metrics.observe(told, 100.0)
-    metrics.observe(told, 100.0)
+    metrics.observe(refused(), 100.0)
+    metrics.observe(refused(), 100.0)
     found = samples(metrics)
     assert found["extproc_exchanges_total", ("unknown", "denied")] == 2
     assert found["extproc_refusals_total", ("identity.missing",)] == 2
@@ -64,8 +68,9 @@ def test_no_label_can_hold_a_person_a_path_or_a_text() -> None:
     metrics = Metrics()
     labels = {name for family in metrics.registry.collect() for sample in family.samples for name in sample.labels}
     metrics.observe(story(), 102.0)
+    metrics.observe(refused(), 100.0)
     labels |= {name for family in metrics.registry.collect() for sample in family.samples for name in sample.labels}
-    assert labels == {"endpoint", "outcome", "rule", "effect", "le"}
+    assert labels == {"endpoint", "outcome", "rule", "effect", "code", "le"}
 
 
 def test_gauges_and_failures_are_rendered() -> None:

@@ -377,3 +377,22 @@ def test_an_explanation_ends_with_the_rule_that_decides(rules: list[Rule], princ
     assert last.matched
     assert last.rule_id == policy(*rules).decide(principal, facts).rule_id
     assert not any(trial.matched for trial in tried)
+
+
+@pytest.mark.parametrize("name", ["https://issuer#1", "entra:tenant:object"])
+def test_a_name_that_looks_like_an_id_is_not_taken_for_one(name: str) -> None:
+    impostor = replace(ALICE, id="https://issuer#2", name=name)
+    assert not holds("users", name, principal=impostor)
+    assert holds("users", "https://issuer#2", principal=impostor)
+
+
+def test_roles_of_the_token_are_matched() -> None:
+    assert holds("roles", "Copilot.User", principal=replace(ALICE, roles=frozenset({"Copilot.User"})))
+    assert not holds("roles", "Copilot.User")
+
+
+def test_a_token_endpoint_is_never_metadata() -> None:
+    everything = policy(metadata=(Passthrough("GET", None, path_glob("/**")),))
+    assert everything.is_metadata("GET", Upstream.GITHUB_API, "/copilot_internal/user")
+    assert not everything.is_metadata("GET", Upstream.GITHUB_API, "/copilot_internal/v2/token")
+    assert not everything.is_metadata("GET", Upstream.GITHUB_API, "/COPILOT_INTERNAL/v2/nltoken")

@@ -68,6 +68,9 @@ def test_the_repository_is_the_one_of_a_github_path_else_what_the_client_says() 
     assert read("GET", "/repos/acme/app/pulls", said).repository == "acme/app"
     assert read("POST", "/chat/completions", said).repository == "acme/said"
     assert read("GET", "/user").repository is None
+    # The client's word does not count where GitHub goes by the path; and GitHub folds case.
+    assert read("GET", "/user", said).repository is None
+    assert read("GET", "/REPOS/acme/secret", said, host="api.github.com").repository == "acme/secret"
     # At the Copilot API the path names no repository.
     assert read("GET", "/repos/acme/app", host="api.githubcopilot.com").repository is None
 
@@ -174,3 +177,10 @@ def test_a_header_that_is_set_is_not_removed_as_well() -> None:
     fields, removed = sent(read("GET", "/models", ("x-odd-token", "theirs")), credential)
     assert fields["x-odd-token"] == "ours"
     assert removed == []
+
+
+@pytest.mark.parametrize("value", ["gho_" + "a" * 20, "x github_pat_" + "b" * 20, "eyJhbGciOiJS.eyJpc3MiOiJo.sig"])
+def test_a_header_of_any_name_that_carries_a_credential_is_removed(value: str) -> None:
+    _, removed = sent(read("GET", "/models", ("x-unheard-of", value), ("x-plain", "gho is a prefix")))
+    assert "x-unheard-of" in removed
+    assert "x-plain" not in removed

@@ -254,13 +254,13 @@ def test_response_headers_say_whether_the_upstream_answered(details: str, from_u
         response_headers=ext_proc.HttpHeaders(headers=header_map((":status", b"200"))),
         attributes=attributes(response__code_details=details),
     )
-    expected = ResponseHeaders([(":status", "200")], end_of_stream=False, from_upstream=from_upstream, details=details)
+    expected = ResponseHeaders([(":status", "200")], end_of_stream=False, from_upstream=from_upstream)
     assert wire.decode(bytes(message)) == expected
 
 
 def test_a_response_of_which_nobody_says_whence_it_came_is_not_the_upstreams() -> None:
     event = wire.decode(bytes(ext_proc.ProcessingRequest(response_headers=ext_proc.HttpHeaders())))
-    assert event == ResponseHeaders([], end_of_stream=False, from_upstream=False, details="")
+    assert event == ResponseHeaders([], end_of_stream=False, from_upstream=False)
 
 
 @given(st.binary(max_size=100), st.booleans())

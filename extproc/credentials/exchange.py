@@ -12,6 +12,7 @@ from extproc.credential import ExchangeSpec
 from extproc.credentials.grant import Grant, GrantError, grant_from, status_cause
 from extproc.credentials.refusal import unavailable
 from extproc.errors import Refusal, Refused
+from extproc.keys.fetch import read_bounded
 from extproc.secret import Secret
 
 _MAX_ANSWER_BYTES = 65_536
@@ -123,19 +124,13 @@ class Exchange:
             ) as response:
                 if response.status != 200:
                     return unavailable(self._name, status_cause(response.status))
-                return grant_from(await _bounded_body(response), self._spec, self._now())
+                body = await read_bounded(response, _MAX_ANSWER_BYTES)
+                if body is None:
+                    return unavailable(self._name, f"GitHub's answer is larger than {_MAX_ANSWER_BYTES} bytes")
+                return grant_from(body, self._spec, self._now())
         except GrantError as error:
             return unavailable(self._name, str(error))
         except TimeoutError:
             return unavailable(self._name, f"GitHub did not answer within {self._spec.timeout_seconds:g} s")
         except aiohttp.ClientError as error:
             return unavailable(self._name, f"the token exchange did not reach GitHub ({type(error).__name__})")
-
-
-async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise GrantError(f"GitHub's answer is larger than {_MAX_ANSWER_BYTES} bytes")
-    return bytes(body)

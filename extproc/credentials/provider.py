@@ -54,15 +54,6 @@ class Credentials:
             return held.raw
         return _exchanged(held.spec, exchange.github, await exchange.grant(), upstream)
 
-    def cached(self, name: str, upstream: Upstream) -> Credential | None:
-        """Return what `get` would return at once, or None where it would wait or refuse an exchange. Raises Refused."""
-        held = self._usable(name, upstream)
-        exchange = held.exchange
-        if exchange is None or upstream is Upstream.GITHUB_API:
-            return held.raw
-        grant = exchange.current()
-        return None if grant is None else _exchanged(held.spec, exchange.github, grant, upstream)
-
     async def aclose(self) -> None:
         """Abandon every exchange under way; whoever waits for one is cancelled."""
         flights = tuple(self._flights)

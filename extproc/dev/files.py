@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from extproc.dev import ca
 from extproc.errors import ConfigError
 
 AUDIENCE = "copilot-extproc"
+_PORTS_FILE = "ports.json"
 
 _PACKAGE = Path(__file__).parent
 _ENVOY = _PACKAGE.parent.parent / "envoy"
@@ -40,6 +41,14 @@ class Ports:
         return f"http://127.0.0.1:{self.issuer}"
 
 
+def ports_of(state: Path) -> Ports:
+    """Return where the gateway of a state directory listens; raises ConfigError where none has run."""
+    path = state / _PORTS_FILE
+    if not path.exists():
+        raise ConfigError(f"no gateway has run with the state directory {state}: start one with `make run`")
+    return Ports(**json.loads(path.read_text()))
+
+
 def prepare(state: Path, ports: Ports, upstream: str, *, now: float, policy: Path | None = None) -> None:
     """Write or refresh all files; keys, the CA and the demo credential are kept once made.
 
@@ -48,6 +57,7 @@ def prepare(state: Path, ports: Ports, upstream: str, *, now: float, policy: Pat
     host, port = _address(upstream)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca.ensure(state / "ca", now)
+    (state / _PORTS_FILE).write_text(json.dumps(asdict(ports)))
     credential = state / "github-token"
     if not credential.exists():
         credential.touch(mode=0o600)

@@ -17,7 +17,10 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from extproc.dev import files
 from extproc.errors import ConfigError
+
+KEY_FILE = "issuer.pem"
 
 _ALGORITHM = "RS256"
 _KEY_BITS = 2048  # the least RFC 7518 section 3.3 allows for RS256
@@ -90,6 +93,20 @@ def mint(
         **(extra or {}),
     }
     return jwt.encode(claims, key.private, algorithm=_ALGORITHM, headers={"kid": key.kid})
+
+
+def token_for(state: Path, user: str, groups: Iterable[str], *, now: float, lifetime_seconds: int = 3600) -> str:
+    """Sign a gateway token with the key of the development issuer in `state`; raises ConfigError where it has none."""
+    issuer = files.ports_of(state).issuer_url
+    return mint(
+        load_or_create(state / KEY_FILE),
+        issuer=issuer,
+        audience=files.AUDIENCE,
+        user=user,
+        groups=groups,
+        now=now,
+        lifetime_seconds=lifetime_seconds,
+    )
 
 
 def _create(path: Path) -> None:

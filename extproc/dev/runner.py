@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import importlib.metadata
+import shlex
 import shutil
 import signal
 import socket
@@ -22,8 +23,8 @@ from extproc.errors import ConfigError, ExtprocError
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 _RESTART_SECONDS = 0.5
-_MAX_RESTARTS = 5
-"""Restarts within a minute after which a process is taken to be broken."""
+_MAX_STARTS = 5
+"""Starts within a minute after which a process is taken to be broken."""
 
 
 class StartFailed(ExtprocError):
@@ -74,7 +75,7 @@ async def run(state: Path, ports: files.Ports, upstream_url: str | None, announc
 
 @asynccontextmanager
 async def _dev_servers(state: Path, ports: files.Ports, *, demo: bool) -> AsyncIterator[None]:
-    key = keys.load_or_create(state / "issuer.pem")
+    key = keys.load_or_create(state / keys.KEY_FILE)
     issuer = idp.make_app(key, issuer=ports.issuer_url, audience=files.AUDIENCE, users=users.DEMO_USERS, now=time.time)
     tasks = [asyncio.create_task(web.run(issuer, "127.0.0.1", ports.issuer))]
     if demo:
@@ -117,7 +118,7 @@ async def _supervise(name: str, command: list[str], state: Path) -> None:
     starts: list[float] = []
     while True:
         starts = [*(at for at in starts if at > time.monotonic() - 60), time.monotonic()]
-        if len(starts) > _MAX_RESTARTS:
+        if len(starts) > _MAX_STARTS:
             raise StartFailed(f"{name} keeps ending; see {state / 'logs' / name}.log")
         with (state / "logs" / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -195,6 +196,7 @@ def _banner(state: Path, ports: files.Ports, upstream_url: str | None) -> str:
         f"ready  gateway {gateway} and https://127.0.0.1:{ports.https}  issuer {ports.issuer_url}  upstream {sent_to}  "
         f"metrics http://127.0.0.1:{ports.ops}/metrics  state {state}\n\n"
         "Try it in a second shell:\n\n"
+        f"  export EXTPROC_STATE_DIR={shlex.quote(str(state))}\n"
         "  TOKEN=$(.venv/bin/extproc dev token --user alice)\n"
         f'  curl -sN {gateway}/chat/completions -H "Authorization: Bearer $TOKEN" \\\n'
         '    -d \'{"model":"gpt-5","stream":true,"messages":[{"role":"user","content":"count to 5"}]}\'\n'

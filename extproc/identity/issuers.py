@@ -6,13 +6,12 @@ checked on construction, so that an issuer that breaks one cannot exist.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
+from extproc.address import url_fault
 from extproc.errors import ConfigError
 
 # Asymmetric signatures only (RFC 7518 section 3.1, RFC 8037): with `none` or HS*, whoever knows the public key could
@@ -176,32 +175,6 @@ def github_actions(
         leeway_seconds=leeway_seconds,
         repository_owners=frozenset(owner.lower() for owner in _names("repository_owners", repository_owners)),
     )
-
-
-def url_fault(url: str) -> str | None:
-    """Say why `url` must not be trusted for keys, or None where it is https, or http to this very machine."""
-    if not url.isprintable() or " " in url:
-        return "has a space or a control character"
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError:
-        return "is not a URL"
-    if not host or parts.query or parts.fragment or parts.username is not None:
-        return "must have a host and neither credentials, query nor fragment"
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
-        return None
-    return "must be an https URL (http only for a loopback address)"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _names(what: str, values: Iterable[str]) -> frozenset[str]:

@@ -41,10 +41,12 @@ async def fetch_json(
         ) as response:
             if response.status != 200:
                 raise FetchFailed(f"the answer has status {response.status}")
-            raw = await _bounded(response, max_bytes)
+            raw = await read_bounded(response, max_bytes)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         # Only the kind of error: its text can quote the request, credentials included.
         raise FetchFailed(f"the request failed ({type(error).__name__})") from None
+    if raw is None:
+        raise FetchFailed(f"the answer is longer than {max_bytes} bytes")
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
@@ -54,10 +56,11 @@ async def fetch_json(
     return value
 
 
-async def _bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+async def read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
+    """Return the body of an answer, or None where it is longer than `max_bytes`."""
     raw = bytearray()
     async for chunk in response.content.iter_any():
         raw += chunk
         if len(raw) > max_bytes:
-            raise FetchFailed(f"the answer is longer than {max_bytes} bytes")
+            return None
     return bytes(raw)

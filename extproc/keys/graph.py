@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from extproc.address import url_fault
 from extproc.errors import Code, ConfigError
-from extproc.identity.issuers import ENTRA_LOGIN_BASE, url_fault
+from extproc.identity.issuers import ENTRA_LOGIN_BASE
 from extproc.identity.token import refused
 from extproc.keys.fetch import FetchFailed, fetch_json
 from extproc.keys.lru import ExpiringLru

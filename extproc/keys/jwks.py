@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import aiohttp
 from jwt import PyJWK
 
+from extproc.address import url_fault
 from extproc.errors import Code, Refused
-from extproc.identity.issuers import Issuer, url_fault
+from extproc.identity.issuers import Issuer
 from extproc.identity.token import refused
 from extproc.keys.fetch import FetchFailed, fetch_json
 from extproc.keys.keyset import KeySet

@@ -140,6 +140,7 @@ def _principal(principal: Principal) -> dict[str, Any]:
         "kind": principal.kind,
         "issuer": principal.issuer,
         "groups": sorted(principal.groups),
+        "roles": sorted(principal.roles),
         "claims": dict(principal.claims),
     }
 

@@ -26,7 +26,10 @@ from extproc.store.port import SessionRow
 MAX_GROUP: Final = 256
 """Entries committed together at most, so that no caller waits for an endless queue."""
 
-COMMIT_INTERVAL_SECONDS: Final = 0.003
+BUSY_SECONDS: Final = 5.0
+"""How long a commit waits for another process that holds the file's lock; then what waits is refused."""
+
+COMMIT_INTERVAL_SECONDS: Final = 0.002
 """Least time between two commits. An entry after a pause is committed at once; under load entries gather, because a
 commit costs about 300 µs of CPU whatever it holds (measured: 593 µs an exchange alone, 91 µs in groups)."""
 
@@ -68,8 +71,9 @@ class SqliteRecorder:
     later start knows whose open exchanges will never be closed and closes them as interrupted.
     """
 
-    def __init__(self, path: Path, *, instance: str, now: float) -> None:
+    def __init__(self, path: Path, *, instance: str, now: float, busy_seconds: float = BUSY_SECONDS) -> None:
         self._instance = instance
+        self._busy_seconds = busy_seconds
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._closed = False
         with ExitStack() as undo:
@@ -84,7 +88,7 @@ class SqliteRecorder:
             # Prompts are nobody else's business; SQLite gives its other files the mode of this one.
             path.touch(mode=0o600, exist_ok=True)
             self._lock = undo.enter_context(_hold(path.with_name(f"{path.name}.{self._instance}.lock")))
-            self._connection = undo.enter_context(closing_context(_connect(path)))
+            self._connection = undo.enter_context(closing_context(_connect(path, self._busy_seconds)))
             self._connection.executescript(_SCHEMA)
             self.interrupted = _close_orphans(self._connection, path, now)
         except (sqlite3.Error, OSError) as failure:
@@ -135,10 +139,10 @@ class SqliteRecorder:
         try:
             self._write_all(group)
         except Exception as failure:  # noqa: BLE001 - whatever is wrong with one entry, the thread must go on
-            if len(group) == 1:
+            # A store that is locked or full is so for all of them; else one bad entry must not fail its neighbours.
+            if len(group) == 1 or isinstance(failure, sqlite3.OperationalError):
                 _answer(group, StoreUnavailable(f"the store did not take the entry: {type(failure).__name__}"))
                 return
-            # One bad entry must not fail its neighbours.
             for write in group:
                 self._commit([write])
             return
@@ -181,8 +185,8 @@ def _resolve(futures: list[asyncio.Future[None]], failure: StoreUnavailable | No
             future.set_exception(failure)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")

@@ -75,8 +75,6 @@ async def test_a_credential_is_refused_to_an_upstream_it_is_not_for(make: Make, 
     for upstream in (Upstream.GITHUB_API, Upstream.COPILOT_PROXY):
         with pytest.raises(Refused, match=f"it is not for {upstream}"):
             await credentials.get("a", upstream)
-        with pytest.raises(Refused):
-            credentials.cached("a", upstream)
     assert github.authorizations == []
 
 
@@ -91,25 +89,12 @@ async def test_two_credentials_of_one_name_are_a_configuration_error(make: Make)
         make(CredentialSpec("a", env="TOKEN"), CredentialSpec("a", env="OTHER"))
 
 
-async def test_the_synchronous_path_answers_what_needs_no_waiting(make: Make, github: GitHub) -> None:
-    credentials = make(exchanging(github))
-    raw = credentials.cached("a", Upstream.GITHUB_API)
-    assert raw is not None
-    assert raw.authorization.reveal() == f"Bearer {GITHUB_TOKEN}"
-    assert credentials.cached("a", Upstream.COPILOT_API) is None
-    assert github.authorizations == []
-    waited_for = await credentials.get("a", Upstream.COPILOT_API)
-    assert credentials.cached("a", Upstream.COPILOT_API) == waited_for
-    assert len(github.authorizations) == 1
-
-
 async def test_a_rotated_file_is_exchanged_anew(make: Make, github: GitHub, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(GITHUB_TOKEN)
     credentials = make(exchanging(github, env=None, file=path))
     before = await credentials.get("a", Upstream.COPILOT_API)
     path.write_text(f"{GITHUB_TOKEN}-rotated")
-    assert credentials.cached("a", Upstream.COPILOT_API) is None
     after = await credentials.get("a", Upstream.COPILOT_API)
     assert github.authorizations == [f"token {GITHUB_TOKEN}", f"token {GITHUB_TOKEN}-rotated"]
     assert after.authorization != before.authorization

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from extproc.address import url_fault
 from extproc.errors import ConfigError
-from extproc.identity.issuers import entra, github_actions, oidc, url_fault
+from extproc.identity.issuers import entra, github_actions, oidc
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 

@@ -144,6 +144,7 @@ async def test_a_next_page_at_another_origin_is_not_asked_for(microsoft: Microso
 async def test_the_token_is_not_sent_to_credentials_hidden_in_a_link(microsoft: Microsoft, graph: Graph) -> None:
     microsoft.pages = [{"value": ["g"], "@odata.nextLink": microsoft.url.replace("//", "//user@") + "/x"}]
     await assert_unavailable(graph)
+    assert len(microsoft.requests) == 1
 
 
 @pytest.mark.parametrize("page", [{}, {"value": None}, {"value": ["g", 1]}, {"value": "g"}, {"error": {"code": "x"}}])

@@ -72,6 +72,7 @@ def test_an_opening_says_who_asked_what_and_what_was_decided() -> None:
             "kind": "person",
             "issuer": "https://issuer",
             "groups": ["a", "b"],
+            "roles": [],
             "claims": {"azp": "cli"},
         },
         "decision": {

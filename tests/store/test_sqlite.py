@@ -37,8 +37,10 @@ def ending(exchange_id: str, *, at: float = NOW + 1, outcome: str = "completed")
 
 
 @asynccontextmanager
-async def recorder(path: Path, instance: str = "one", now: float = NOW) -> AsyncIterator[SqliteRecorder]:
-    made = SqliteRecorder(path, instance=instance, now=now)
+async def recorder(
+    path: Path, instance: str = "one", now: float = NOW, busy_seconds: float = 5.0
+) -> AsyncIterator[SqliteRecorder]:
+    made = SqliteRecorder(path, instance=instance, now=now, busy_seconds=busy_seconds)
     try:
         yield made
     finally:
@@ -249,6 +251,18 @@ def test_a_place_where_nothing_can_be_written_is_told_at_the_start() -> None:
     # Even root makes no file in /proc.
     with pytest.raises(StoreUnavailable):
         SqliteRecorder(Path("/proc/self/extproc.db"), instance="one", now=NOW)
+
+
+async def test_a_locked_store_refuses_what_waits_and_takes_entries_again_afterwards(path: Path) -> None:
+    async with recorder(path, busy_seconds=0.05) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writes = [store.append(opening(f"locked-{number}"), None) for number in range(20)]
+            outcomes = await asyncio.gather(*writes, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+            other.execute("ROLLBACK")
+        await store.append(opening("after"), None)
+    assert SqliteArchive(path).exchange("after") is not None
 
 
 def test_two_recorders_of_one_name_cannot_both_run(path: Path) -> None:
