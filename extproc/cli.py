@@ -101,6 +101,7 @@ def schema() -> None:
 def explain(  # noqa: PLR0917 - one option per fact, passed by name
     user: Annotated[str, typer.Option("--as", help="The principal's name or id.")],
     groups: Annotated[str, typer.Option(help="Comma-separated groups.")] = "",
+    roles: Annotated[str, typer.Option(help="Comma-separated roles of the token.")] = "",
     model: Annotated[str | None, typer.Option(help="The model asked for.")] = None,
     endpoint: Annotated[EndpointKind, typer.Option(help="The kind of endpoint.")] = EndpointKind.CHAT,
     upstream: Annotated[Upstream, typer.Option(help="The upstream.")] = Upstream.COPILOT_API,
@@ -127,7 +128,8 @@ def explain(  # noqa: PLR0917 - one option per fact, passed by name
         kind="person" if kind == "person" else "workload",
         issuer=issuer,
         subject=user,
-        groups=frozenset(name for name in groups.split(",") if name),
+        groups=_names(groups),
+        roles=_names(roles),
         claims=claims,
     )
     facts = Facts(endpoint, upstream, method, host, path, model, repository)
@@ -142,6 +144,10 @@ def explain(  # noqa: PLR0917 - one option per fact, passed by name
             console.print(f"{'match' if trial.matched else '  -  '}  {trial.rule_id}: {trial.why}", markup=False)
         colour = "green" if decision.effect is Effect.ALLOW else "red"
         console.print(f"{decision.effect} by rule {decision.rule_id}: {decision.reason}", style=colour, markup=False)
+
+
+def _names(listing: str) -> frozenset[str]:
+    return frozenset(name for name in listing.split(",") if name)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -240,7 +240,8 @@ class Processor:
         try:
             await self._recorder.append(effect.opening, effect.closing)
         except StoreUnavailable:
-            log.exception("recording failed")
+            entry = effect.closing or effect.opening or {}
+            log.exception("recording failed", extra={"fields": {"decision_id": entry.get("id")}})
             self._metrics.recording_failures.inc()
             return RecordingFailed()
         return Recorded()
