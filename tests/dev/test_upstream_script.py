@@ -75,7 +75,7 @@ def test_ordinary_questions_are_answered(text: str) -> None:
         ("create hello.txt", "create", "hello.txt"),
         ("please create the file `infra/main.tf`.", "create", "infra/main.tf"),
         ("Edit .github/workflows/ci.yml", "edit", ".github/workflows/ci.yml"),
-        ("edit /work/a-b/x.py now", "edit", "/work/a-b/x.py"),
+        ("edit /src/a-b/x.py now", "edit", "/src/a-b/x.py"),
         ("use a tool", "create", "demo.txt"),
     ],
 )
