@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, assert_never
 
+from extproc.conversation import Answer
 from extproc.credential import Credential
 from extproc.dialect.port import BadRequest
 from extproc.echo import EchoMask
@@ -57,7 +58,7 @@ from extproc.policy import Facts
 from extproc.recording.document import Outcome
 from extproc.recording.story import Story
 from extproc.request import Request, read_request, upstream_headers
-from extproc.response import Body, StreamedAnswer, body_for
+from extproc.response import Body, body_for
 from extproc.rules import Rules
 from extproc.secret import Secret
 
@@ -279,17 +280,20 @@ class Exchange:
     # --- the response --------------------------------------------------------------------------------------------
 
     def _on_response_headers(self, event: ResponseHeaders) -> list[Effect]:
+        fields = dict(event.headers)
+        status = int(fields.get(":status", "0"))
         if self.phase is Phase.NEW and not event.from_upstream:
-            return self._on_refused_by_envoy(_status(event))
+            return self._on_refused_by_envoy(status)
         self.story.timing.response_headers = self.story.elapsed()
-        self.story.status = _status(event)
+        self.story.status = status
         if not event.from_upstream:
             # While the request is read Envoy objects to the client, say to a body that is no HTTP.
             reading = self.phase is Phase.READING_REQUEST
-            return self._refuse(refused_by_envoy(self.story.status) if reading else unavailable(self.story.status))
+            return self._refuse(refused_by_envoy(status) if reading else unavailable(status))
         if self.phase is not Phase.AWAITING_RESPONSE:
             raise IllegalEvent("an upstream answered a request that was not released")
-        chosen = self._choose_body(event)
+        self.story.upstream_status = status
+        chosen = self._choose_body(event.headers, status, fields.get("content-type"))
         if isinstance(chosen, Refusal):
             return self._refuse(chosen)
         self._body = chosen
@@ -304,19 +308,17 @@ class Exchange:
         self._answering = True
         return [self._pass_response_headers(remove=["content-length"])]
 
-    def _choose_body(self, event: ResponseHeaders) -> Body | Refusal:
+    def _choose_body(self, headers: Headers, status: int, content_type: str | None) -> Body | Refusal:
         story = self.story
-        self._response_headers = event.headers
-        story.upstream_status = _status(event)
-        content_type = dict(event.headers).get("content-type")
+        self._response_headers = headers
         if content_type is not None:
             story.content_type = EchoMask(self._secrets()).mask_text(content_type)[:_CONTENT_TYPE_CHARS]
-        if story.upstream_status == 401:
+        if status == 401:
             # It is the gateway's credential that was refused: a 401 would send the developer to sign in again.
             return Refusal(502, Code.CREDENTIAL_REFUSED, "GitHub refused the gateway's credential; tell its operator.")
         return body_for(
-            event.headers,
-            story.upstream_status,
+            headers,
+            status,
             None if story.endpoint is None else self._rules.dialects.get(story.endpoint.kind),
             self._secrets(),
             story.timing,
@@ -356,7 +358,8 @@ class Exchange:
         return self._close(effects)
 
     def _close(self, release: list[Effect]) -> list[Effect]:
-        if isinstance(self._body, StreamedAnswer) and not self._body.complete():
+        answer = self._gather_answer()
+        if answer is not None and not answer.complete:
             self.story.refused(INCOMPLETE)
         else:
             self.story.completed()
@@ -399,8 +402,14 @@ class Exchange:
         self.phase = Phase.CLOSING
         opening = None if self._opening_written else self._opening_entry()
         self._closing_written = True
-        self.story.answer = None if self._body is None else self._body.answer()
+        self._gather_answer()
         return Record(opening, self.story.closing())
+
+    def _gather_answer(self) -> Answer | None:
+        """Join what was said, once, when no more is to come."""
+        if self.story.answer is None and self._body is not None:
+            self.story.answer = self._body.answer()
+        return self.story.answer
 
     def _opening_entry(self) -> dict[str, Any]:
         self._opening_written = True
@@ -460,7 +469,3 @@ class Exchange:
 
 def _pieces(data: bytes) -> list[bytes]:
     return [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
-
-
-def _status(event: ResponseHeaders) -> int:
-    return int(dict(event.headers).get(":status", "0"))

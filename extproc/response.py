@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
 from extproc.conversation import Answer, Piece
 from extproc.dialect.port import BadAnswer, Dialect
 from extproc.dialect.sse import EventTooLarge
@@ -101,7 +99,8 @@ class HeldAnswer:
         """Understand the body and release it."""
         mask = EchoMask(self._secrets)
         body = mask.feed(bytes(self._body)) + mask.flush()
-        if _spells(body, mask):
+        # What is not escaped was masked just now.
+        if b"\\u" in body and SpelledWatch(self._secrets).completes(body):
             return _ECHO
         if self._dialect is None:
             text = body.decode("utf-8", "replace")
@@ -170,11 +169,7 @@ class StreamedAnswer:
 
     def passed_whole(self) -> bool:
         """Say whether the terminal event was passed on."""
-        return not self._held and not self._cut and self.complete()
-
-    def complete(self) -> bool:
-        """Say whether the terminal event came."""
-        return self._stream.answer().complete
+        return not self._held and not self._cut and self._stream.answer().complete
 
     def _take(self, data: bytes, at: float) -> bytes | Refusal:
         try:
@@ -217,17 +212,6 @@ class StreamedAnswer:
         # Only the channel that spoke last, and only what looks like more than a common letter or two: a stream must not
         # wait for a channel that may never speak again. The watch goes on; a credential that completes is still cut.
         return self._speaking is not None and self._speaking.holding >= _HELD_FROM
-
-
-def _spells(body: bytes, mask: EchoMask) -> bool:
-    r"""Say whether JSON strings of the body spell the credential in escapes (`\u0067ho_`), which its bytes do not."""
-    if b"\\u" not in body:
-        return False
-    try:
-        plain = msgspec.json.encode(msgspec.json.decode(body)).decode()
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return mask.mask_text(plain) != plain
 
 
 def body_for(  # noqa: PLR0911 - one return for each kind of answer

@@ -472,27 +472,27 @@ async def test_a_forged_token_is_401_with_its_code(gateway: Gateway, kind: str, 
     assert gateway.upstream.seen == []
 
 
-async def test_an_exchanged_token_goes_to_the_host_github_named_and_the_github_token_stays(
-    own_gateway: Gateway,
-) -> None:
+async def _start_with_exchange(gateway: Gateway, api: str) -> None:
+    """Start with a credential that needs Copilot's token exchange; GitHub's answer names `api` as the host to use."""
+
     async def github(call: Call) -> None:
         if call.seen.target == "/copilot_internal/v2/token":
-            endpoints = {"api": "https://api.business.githubcopilot.com"}
-            token = {
-                "token": "tid=1;exp=9:mac-mac-mac",
-                "expires_at": 4102444800,
-                "refresh_in": 1500,
-                "endpoints": endpoints,
-            }
-            await call.whole(json.dumps(token).encode())
+            token = {"token": "tid=1;exp=9:mac-mac-mac", "expires_at": 4102444800, "refresh_in": 1500}
+            await call.whole(json.dumps({**token, "endpoints": {"api": api}}).encode())
         else:
             await call.whole(answer_json())
 
-    await own_gateway.prepare()
-    exchange = {"url": f"http://127.0.0.1:{own_gateway.upstream.port}/copilot_internal/v2/token"}
-    own_gateway.configure(credentials={"github": {"file": "github-token", "exchange": exchange}})
-    own_gateway.upstream.play(github)
-    await own_gateway.start()
+    await gateway.prepare()
+    exchange = {"url": f"http://127.0.0.1:{gateway.upstream.port}/copilot_internal/v2/token"}
+    gateway.configure(credentials={"github": {"file": "github-token", "exchange": exchange}})
+    gateway.upstream.play(github)
+    await gateway.start()
+
+
+async def test_an_exchanged_token_goes_to_the_host_github_named_and_the_github_token_stays(
+    own_gateway: Gateway,
+) -> None:
+    await _start_with_exchange(own_gateway, "https://api.business.githubcopilot.com")
     async with own_gateway.chat() as first, own_gateway.chat() as response:
         assert (first.status, response.status) == (200, 200)
         document = await own_gateway.document(decision_id(response))
@@ -506,21 +506,7 @@ async def test_an_exchanged_token_goes_to_the_host_github_named_and_the_github_t
 
 
 async def test_a_token_exchange_that_names_another_host_sends_nothing(own_gateway: Gateway) -> None:
-    async def evil(call: Call) -> None:
-        endpoints = {"api": "https://api.githubcopilot.com.evil.example"}
-        token = {
-            "token": "tid=1;exp=9:mac-mac-mac",
-            "expires_at": 4102444800,
-            "refresh_in": 1500,
-            "endpoints": endpoints,
-        }
-        await call.whole(json.dumps(token).encode())
-
-    await own_gateway.prepare()
-    exchange = {"url": f"http://127.0.0.1:{own_gateway.upstream.port}/copilot_internal/v2/token"}
-    own_gateway.configure(credentials={"github": {"file": "github-token", "exchange": exchange}})
-    own_gateway.upstream.play(evil)
-    await own_gateway.start()
+    await _start_with_exchange(own_gateway, "https://api.githubcopilot.com.evil.example")
     async with own_gateway.chat() as response:
         assert response.status == 503
         assert (await response.json())["error"]["code"] == "credential.unavailable"
@@ -550,28 +536,27 @@ async def test_the_grpc_health_service_answers_on_a_tcp_address_too(own_gateway:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_a_wrong_settings_file_is_one_readable_message_and_exit_code_2(own_gateway: Gateway) -> None:
-    await own_gateway.prepare()
-    own_gateway.configure(issuers=[{"kind": "oidc", "issuer": "http://127.0.0.1:1", "audience": ["typo"]}])
+async def _refused_start(gateway: Gateway) -> str:
+    """Run `extproc serve` with settings it must refuse; return its one message."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "extproc", "serve", "--config", str(own_gateway.state / "gateway.yaml"),
+        sys.executable, "-m", "extproc", "serve", "--config", str(gateway.state / "gateway.yaml"),
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     _, error = await process.communicate()
     assert process.returncode == 2
     assert "Traceback" not in error.decode()
-    assert "gateway.yaml:" in error.decode()
-    assert "audience" in error.decode()
+    return error.decode()
+
+
+async def test_a_wrong_settings_file_is_one_readable_message_and_exit_code_2(own_gateway: Gateway) -> None:
+    await own_gateway.prepare()
+    own_gateway.configure(issuers=[{"kind": "oidc", "issuer": "http://127.0.0.1:1", "audience": ["typo"]}])
+    error = await _refused_start(own_gateway)
+    assert "gateway.yaml:" in error
+    assert "audience" in error
 
 
 async def test_a_port_in_use_is_one_readable_message_and_exit_code_2(own_gateway: Gateway) -> None:
     await own_gateway.prepare()
     own_gateway.configure(operations=f"127.0.0.1:{own_gateway.upstream.port}")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "extproc", "serve", "--config", str(own_gateway.state / "gateway.yaml"),
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    _, error = await process.communicate()
-    assert process.returncode == 2
-    assert "Traceback" not in error.decode()
-    assert f"cannot listen on 127.0.0.1:{own_gateway.upstream.port}" in error.decode()
+    assert f"cannot listen on 127.0.0.1:{own_gateway.upstream.port}" in await _refused_start(own_gateway)
