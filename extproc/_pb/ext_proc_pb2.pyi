@@ -247,9 +247,8 @@ class AccessLogCommon(_message.Message):
     def __init__(self, response_flags: _Optional[_Union[ResponseFlags, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ...) -> None: ...
 
 class ResponseFlags(_message.Message):
-    __slots__ = ("upstream_request_timeout", "local_reset", "upstream_remote_reset", "upstream_connection_failure", "upstream_connection_termination", "downstream_connection_termination", "stream_idle_timeout", "downstream_protocol_error", "upstream_max_stream_duration_reached", "upstream_protocol_error", "overload_manager", "downstream_remote_reset")
+    __slots__ = ("upstream_request_timeout", "upstream_remote_reset", "upstream_connection_failure", "upstream_connection_termination", "downstream_connection_termination", "stream_idle_timeout", "downstream_protocol_error", "upstream_max_stream_duration_reached", "upstream_protocol_error", "downstream_remote_reset")
     UPSTREAM_REQUEST_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
-    LOCAL_RESET_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_REMOTE_RESET_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_CONNECTION_FAILURE_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _ClassVar[int]
@@ -258,10 +257,8 @@ class ResponseFlags(_message.Message):
     DOWNSTREAM_PROTOCOL_ERROR_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_MAX_STREAM_DURATION_REACHED_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_PROTOCOL_ERROR_FIELD_NUMBER: _ClassVar[int]
-    OVERLOAD_MANAGER_FIELD_NUMBER: _ClassVar[int]
     DOWNSTREAM_REMOTE_RESET_FIELD_NUMBER: _ClassVar[int]
     upstream_request_timeout: bool
-    local_reset: bool
     upstream_remote_reset: bool
     upstream_connection_failure: bool
     upstream_connection_termination: bool
@@ -270,6 +267,5 @@ class ResponseFlags(_message.Message):
     downstream_protocol_error: bool
     upstream_max_stream_duration_reached: bool
     upstream_protocol_error: bool
-    overload_manager: bool
     downstream_remote_reset: bool
-    def __init__(self, upstream_request_timeout: _Optional[bool] = ..., local_reset: _Optional[bool] = ..., upstream_remote_reset: _Optional[bool] = ..., upstream_connection_failure: _Optional[bool] = ..., upstream_connection_termination: _Optional[bool] = ..., downstream_connection_termination: _Optional[bool] = ..., stream_idle_timeout: _Optional[bool] = ..., downstream_protocol_error: _Optional[bool] = ..., upstream_max_stream_duration_reached: _Optional[bool] = ..., upstream_protocol_error: _Optional[bool] = ..., overload_manager: _Optional[bool] = ..., downstream_remote_reset: _Optional[bool] = ...) -> None: ...
+    def __init__(self, upstream_request_timeout: _Optional[bool] = ..., upstream_remote_reset: _Optional[bool] = ..., upstream_connection_failure: _Optional[bool] = ..., upstream_connection_termination: _Optional[bool] = ..., downstream_connection_termination: _Optional[bool] = ..., stream_idle_timeout: _Optional[bool] = ..., downstream_protocol_error: _Optional[bool] = ..., upstream_max_stream_duration_reached: _Optional[bool] = ..., upstream_protocol_error: _Optional[bool] = ..., downstream_remote_reset: _Optional[bool] = ...) -> None: ...
