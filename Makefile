@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= $(or $(EXTPROC_STATE_DIR),.extproc)
 UPSTREAM ?=
+FUZZ_SECONDS ?= 60
 
-.PHONY: help run demo test lint proto schema lock bench image clean
+.PHONY: help run demo test lint proto schema lock bench fuzz image clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -46,6 +47,9 @@ lock: ## pin the dependencies again
 
 bench: $(VENV)/.installed ## measure against a no-op service, on this machine
 	@$(BIN)/python -m bench
+
+fuzz: $(VENV)/.installed ## mutated input on every parser, each for FUZZ_SECONDS (60)
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 image: ## build the container image
 	@$(or $(shell command -v docker || command -v podman),$(error neither docker nor podman is installed)) build -t copilot-extproc .

@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m bench`, or `python -m bench --quick`."""
+"""Run the benchmarks: `python -m bench`, or `python -m bench --quick`; masking alone is `python -m bench.masking`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import measure, procfs, report
+from bench import masking, measure, procfs, report
 from bench.client import BenchError
 from bench.stack import Stacks, Variant, recorded, stacks
 
@@ -22,7 +22,7 @@ _RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     """Run, print the table and write results/latest.json; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the service against a no-op.")
-    parser.add_argument("--quick", action="store_true", help="one short round: under a minute, for a first look")
+    parser.add_argument("--quick", action="store_true", help="one short round: under two minutes, for a first look")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of a full run (default 3)")
     arguments = parser.parse_args()
     if not Path("/proc/self/stat").exists():
@@ -42,8 +42,10 @@ def main() -> int:
         shutil.rmtree(state)
         return 130
     shutil.rmtree(state)
+    results["masking"] = masking.results(quick=arguments.quick)
     (_RESULTS / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
     print(report.table(results))
+    print(masking.table(results["masking"]))
     print(f"\nwritten to {_RESULTS / 'latest.json'}")
     return 0
 

@@ -20,12 +20,22 @@ from rich.table import Table
 
 from extproc import config as config_file
 from extproc import logs, policy_file, replay
+from extproc.commands import findings
+from extproc.commands.options import (
+    DEFAULT_STATE,
+    WIDE_TERMINAL,
+    JsonOption,
+    LimitOption,
+    StateOption,
+    archive_of,
+    print_json,
+)
 from extproc.endpoint import EndpointKind, Upstream
 from extproc.errors import ConfigError, ExtprocError
 from extproc.identity.principal import Principal
+from extproc.masking import detector
 from extproc.policy import Effect, Facts
 from extproc.serve import serve as run_service
-from extproc.store.sqlite import SqliteArchive
 
 app = typer.Typer(
     help="Access control around GitHub Copilot traffic.",
@@ -38,15 +48,8 @@ sessions = typer.Typer(help="Look at recorded sessions.", no_args_is_help=True)
 dev = typer.Typer(help="The development gateway.", no_args_is_help=True)
 app.add_typer(policy, name="policy")
 app.add_typer(sessions, name="sessions")
+app.add_typer(findings.app, name="findings")
 app.add_typer(dev, name="dev")
-
-StateOption = Annotated[
-    Path, typer.Option("--state-dir", envvar="EXTPROC_STATE_DIR", help="Where the gateway keeps its state.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
-DEFAULT_STATE = Path(".extproc")
-_WIDE_TERMINAL = 110
-"""Columns from which a session list also has room for the client."""
 
 
 def main() -> None:
@@ -82,13 +85,19 @@ def serve(
 def check(file: Path, *, as_json: JsonOption = False) -> None:
     """Check a policy file: exit 0 when it is good, 2 with every fault and its line when not."""
     loaded = policy_file.load(file)
+    for one in loaded.masking.sets:
+        if one.file is not None:
+            detector.check_file(one.file)
     warnings = policy_file.warnings(file)
+    rule_sets = [one.name for one in loaded.masking.in_use()]
     if as_json:
-        _print_json({"file": str(file), "rules": len(loaded.rules), "digest": loaded.digest, "warnings": warnings})
+        facts = {"file": str(file), "rules": len(loaded.rules), "rule_sets": rule_sets, "digest": loaded.digest}
+        print_json({**facts, "warnings": warnings})
         return
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
-    print(f"{file}: {len(loaded.rules)} rules, default deny")  # noqa: T201
+    masking = f"{len(rule_sets)} ({', '.join(rule_sets)})" if rule_sets else "0, so nothing is masked"
+    print(f"{file}: {len(loaded.rules)} rules, default deny; rule sets for masking: {masking}")  # noqa: T201
 
 
 @policy.command()
@@ -137,7 +146,7 @@ def explain(  # noqa: PLR0917 - one option per fact, passed by name
     decision = loaded.decide(principal, facts)
     trials = loaded.explain(principal, facts)
     if as_json:
-        _print_json({**asdict(decision), "trials": [asdict(trial) for trial in trials]})
+        print_json({**asdict(decision), "trials": [asdict(trial) for trial in trials]})
     else:
         console = Console(highlight=False)
         for trial in trials:
@@ -163,19 +172,19 @@ def _pair(text: str) -> tuple[str, str]:
 @sessions.command("list")
 def list_sessions(
     user: Annotated[str | None, typer.Option(help="Only sessions of this user.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    limit: LimitOption = 100,
     state: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """List recorded sessions, the newest first."""
-    rows = _archive(state).sessions(user=user, limit=limit)
+    rows = archive_of(state).sessions(user=user, limit=limit)
     if as_json:
         for row in rows:
-            _print_json(asdict(row))
+            print_json(asdict(row))
         return
     table = Table(box=None, pad_edge=False)
     console = Console(highlight=False, markup=False)
-    wide = console.width >= _WIDE_TERMINAL
+    wide = console.width >= WIDE_TERMINAL
     for heading in ("session", "user", "started", "exchanges", "outcomes", "models", *(["client"] if wide else [])):
         table.add_column(heading, no_wrap=heading not in {"models", "client"})
     for row in rows:
@@ -202,7 +211,7 @@ def show_session(
     documents = _documents(state, session)
     if as_json:
         for document in documents:
-            _print_json(document)
+            print_json(document)
     else:
         replay.play(documents, Console(highlight=False, markup=False), speed=1, wait=False)
 
@@ -222,17 +231,13 @@ def replay_session(
     if as_json:
         for document in documents:
             for delay, text in replay.frames(document):
-                _print_json({"id": document["id"], "after_seconds": delay, "text": text})
+                print_json({"id": document["id"], "after_seconds": delay, "text": text})
     else:
         replay.play(documents, Console(highlight=False, markup=False), speed=speed, wait=not no_wait)
 
 
-def _archive(state: Path) -> SqliteArchive:
-    return SqliteArchive(state / "extproc.db")
-
-
 def _documents(state: Path, session: str) -> list[dict[str, Any]]:
-    archive = _archive(state)
+    archive = archive_of(state)
     documents = list(archive.session(session))
     if not documents and (one := archive.exchange(session)) is not None:
         documents = [one]
@@ -242,14 +247,10 @@ def _documents(state: Path, session: str) -> list[dict[str, Any]]:
 
 
 def _newest(state: Path) -> str:
-    rows = _archive(state).sessions(limit=1)
+    rows = archive_of(state).sessions(limit=1)
     if not rows:
         raise ExtprocError("nothing is recorded yet")
     return rows[0].id
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False))  # noqa: T201
 
 
 # --- development -----------------------------------------------------------------------------------------------------

@@ -191,6 +191,7 @@ class Settings(_Model):
     listen: list[str] = Field(["unix:/run/extproc/ext_proc.sock"], min_length=1)
     operations: Address = "0.0.0.0:9464"
     policy: Path
+    rule_cache: Path = Path("rule-cache")
     store: StoreSettings
     issuers: list[IssuerSettings] = Field(min_length=1)
     credentials: dict[str, CredentialSettings] = {}

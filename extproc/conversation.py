@@ -6,29 +6,33 @@ OpenTelemetry's GenAI conventions (`gen_ai.usage.input_tokens`, `gen_ai.usage.ou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """What a client asks of a model: `messages` and `tools` are the JSON values as they were sent."""
-
-    model: str
-    messages: list[Any]
-    tools: list[Any]
-    stream: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call the model asks for; `arguments` is the text as the model wrote it, JSON or not."""
+    """One call of a tool; `arguments` is the text as it was written, JSON or not."""
 
     id: str
     name: str
     arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a client asks: `messages` and `tools` are the JSON values as they were sent, in the dialect's own shape.
+
+    `model` is None where no model is asked; `tool_calls` are the calls that the client itself makes (MCP, GitHub).
+    """
+
+    model: str | None
+    messages: list[Any]
+    tools: list[Any]
+    stream: bool
+    tool_calls: list[ToolCall] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

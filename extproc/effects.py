@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -98,6 +99,13 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return f"Record(opening={self.opening is not None}, closing={self.closing is not None})"
 
 
+class Compute(msgspec.Struct, frozen=True, gc=False):
+    """Run `work`, which is pure and may take long for `size` bytes, and answer with `Computed`."""
+
+    work: Callable[[], object]
+    size: int
+
+
 class Finish(msgspec.Struct, frozen=True, gc=False):
     """End the ext_proc stream with OK: everything Envoy waits for was said. The only effect that may."""
 
@@ -108,4 +116,4 @@ class Fail(msgspec.Struct, frozen=True, gc=False):
     code: Code
 
 
-Effect = Reply | Identify | FetchCredential | Record | Finish | Fail
+Effect = Reply | Identify | FetchCredential | Record | Compute | Finish | Fail

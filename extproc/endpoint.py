@@ -24,16 +24,30 @@ class EndpointKind(StrEnum):
     """What policy rules call an endpoint."""
 
     CHAT = "chat"
+    COMPLETIONS = "completions"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    EMBEDDINGS = "embeddings"
+    AGENTS = "agents"
+    MODELS = "models"
+    MCP = "mcp"
+    GITHUB = "github"
+    GRAPHQL = "graphql"
     METADATA = "metadata"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a request goes: `path` is the upstream's path without the query (a leading `/v1` on chat is dropped)."""
+    """Where a request goes.
+
+    `path` is the upstream's path without the query; the leading `/v1` of OpenAI's SDKs is dropped where Copilot has
+    none. `model` is the one that the path names, which goes before one that a body names; nearly always None.
+    """
 
     kind: EndpointKind
     upstream: Upstream
     path: str
+    model: str | None = None
 
 
 _GITHUB_HOST = re.compile(r"api\.github\.com|api\.[a-z0-9-]+\.ghe\.com")
@@ -43,11 +57,57 @@ _COPILOT_HOST = re.compile(r"api(\.[a-z]+)?\.githubcopilot\.com|copilot-api\.[a-
 # In URL mode one host carries all three upstreams, so the path decides (paths: GitHub REST and Copilot's internal API).
 _GITHUB_PATH = re.compile(
     r"/(copilot_internal|copilot/mcp_registry|repos|user|users|orgs|graphql|rate_limit|search/(code|issues|repositories)"
-    r"|meta|zen|emojis|notifications|gists)(/|$)"
+    r"|meta|zen|emojis|notifications|gists|chunks|embeddings/(models|code/search))(/|$)"
 )
 _PROXY_PATH = re.compile(r"/v1/engines/")
 
-_CHAT = {"/chat/completions": "/chat/completions", "/v1/chat/completions": "/chat/completions"}
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """One row of the table: group 1 of `path`, or all of it, is the upstream's path; group `model` names a model."""
+
+    kind: EndpointKind
+    upstreams: frozenset[Upstream]
+    methods: frozenset[str]
+    path: re.Pattern[str]
+
+
+def _route(kind: EndpointKind, upstreams: str, methods: str, path: str) -> _Route:
+    return _Route(
+        kind,
+        frozenset(Upstream(name) for name in upstreams.split()),
+        frozenset(methods.split()),
+        re.compile(path.replace("ID", "[A-Za-z0-9._:-]+"), re.ASCII),
+    )
+
+
+_MODEL_HOSTS = "copilot-api copilot-proxy"
+
+# Compared as they are written: what is spelled in any other way is unknown. Completions and next edits go to the proxy;
+# embeddings to the Copilot API and, for the index of a repository, to the GitHub API.
+_ROUTES = (
+    _route(EndpointKind.CHAT, _MODEL_HOSTS, "POST", r"(?:/v1)?(/chat/completions)"),
+    _route(EndpointKind.MESSAGES, _MODEL_HOSTS, "POST", r"/v1/messages(?:/count_tokens)?"),
+    _route(EndpointKind.RESPONSES, _MODEL_HOSTS, "POST", r"(?:/v1)?(/responses)"),
+    _route(EndpointKind.COMPLETIONS, _MODEL_HOSTS, "POST", r"(/v1/engines/(?P<model>ID)/completions)"),
+    _route(EndpointKind.COMPLETIONS, _MODEL_HOSTS, "POST", r"(?:/v1)?(/completions)"),
+    _route(EndpointKind.EMBEDDINGS, "copilot-api", "POST", r"(?:/v1)?(/embeddings)"),
+    _route(EndpointKind.EMBEDDINGS, "github-api", "POST", r"/embeddings|/embeddings/code/search|/chunks"),
+    _route(EndpointKind.MODELS, _MODEL_HOSTS, "GET", r"(?:/v1)?(/models(?:/ID)?)"),
+    _route(EndpointKind.MODELS, _MODEL_HOSTS, "POST", r"/models/session(?:/intent)?|/models/ID/policy|/auto"),
+    _route(EndpointKind.MODELS, "github-api", "GET", r"/embeddings/models"),
+    _route(EndpointKind.AGENTS, "copilot-api", "GET POST PUT", r"/agents(?:/.*)?"),
+    _route(EndpointKind.MCP, "copilot-api", "GET POST DELETE", r"/mcp(?:/.*)?"),
+    _route(EndpointKind.GRAPHQL, "github-api", "POST", r"/graphql"),
+)
+
+_REST_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+# Everything else at the GitHub API is REST, but for these first segments: Copilot's internal API, whose answers can be
+# credentials, GraphQL, the prefix of GitHub's own servers, and where models would answer.
+_REST_PATH = re.compile(r"/|/([a-z_-]+)(?:/.*)?")
+_NOT_REST = frozenset({"copilot_internal", "graphql", "api"}) | frozenset(
+    {"chat", "completions", "responses", "messages", "embeddings", "chunks", "mcp"}
+)
 
 
 def upstream_of(host: str, path: str) -> Upstream:
@@ -66,10 +126,18 @@ def upstream_of(host: str, path: str) -> Upstream:
     return Upstream.COPILOT_PROXY if _PROXY_PATH.match(path) else Upstream.COPILOT_API
 
 
-def model_endpoint(method: str, upstream: Upstream, path: str) -> Endpoint | None:
-    """Return the model endpoint that `method path` names at `upstream`, or None where no dialect speaks it."""
-    if method == "POST" and upstream is not Upstream.GITHUB_API and path in _CHAT:
-        return Endpoint(EndpointKind.CHAT, upstream, _CHAT[path])
+def endpoint_of(method: str, upstream: Upstream, path: str) -> Endpoint | None:
+    """Return the endpoint that `method path` means at `upstream`, or None where no dialect speaks it.
+
+    `path` is as received, without its query.
+    """
+    for route in _ROUTES:
+        if upstream in route.upstreams and method in route.methods and (found := route.path.fullmatch(path)):
+            named = found.groupdict().get("model")
+            return Endpoint(route.kind, upstream, found[1] if route.path.groups else path, named)
+    rest = _REST_PATH.fullmatch(path)
+    if upstream is Upstream.GITHUB_API and method in _REST_METHODS and rest and rest[1] not in _NOT_REST:
+        return Endpoint(EndpointKind.GITHUB, upstream, path)
     return None
 
 

@@ -86,6 +86,12 @@ class RecordingFailed(msgspec.Struct, frozen=True, gc=False):
     """Answer `Record`: the entries are not durable, and nothing that depends on them may be released."""
 
 
+class Computed(msgspec.Struct, frozen=True, gc=False):
+    """Answer `Compute`: what the work returned."""
+
+    result: object
+
+
 class End(StrEnum):
     """Why a stream ended before the exchange was finished."""
 
@@ -104,4 +110,4 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
 
 EnvoyEvent = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers
-Event = EnvoyEvent | Identified | CredentialReady | Refused | Recorded | RecordingFailed | Ended
+Event = EnvoyEvent | Identified | CredentialReady | Refused | Recorded | RecordingFailed | Computed | Ended

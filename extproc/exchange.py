@@ -8,14 +8,16 @@ the end of the response is held until the record is closed. docs/architecture.md
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, assert_never
 
-from extproc.conversation import Answer
+from extproc.conversation import Answer, Prompt
 from extproc.credential import Credential
 from extproc.dialect.port import BadRequest
-from extproc.echo import EchoMask
+from extproc.echo import without_secrets
 from extproc.effects import (
+    Compute,
     Effect,
     Fail,
     FetchCredential,
@@ -34,6 +36,7 @@ from extproc.endings import ENDED, INCOMPLETE, RECORDING, UNKNOWN_ENDPOINT, refu
 from extproc.endpoint import Endpoint, EndpointKind, Upstream
 from extproc.errors import Code, Refusal
 from extproc.events import (
+    Computed,
     CredentialReady,
     End,
     Ended,
@@ -53,13 +56,16 @@ from extproc.events import (
 from extproc.headers import removed_from_response
 from extproc.identity.presented import present
 from extproc.identity.principal import Principal
+from extproc.masking.body import masked_json
+from extproc.masking.finding import Direction, blocked_message
+from extproc.masking.masker import Masker
 from extproc.policy import Effect as PolicyEffect
 from extproc.policy import Facts
 from extproc.recording.document import Outcome
 from extproc.recording.story import Story
 from extproc.request import Request, read_request, upstream_headers
 from extproc.response import Body, body_for
-from extproc.rules import Rules
+from extproc.rules import MODEL_ENDPOINTS, Rules
 from extproc.secret import Secret
 
 PIECE_BYTES = 65_536
@@ -77,10 +83,12 @@ class Phase(Enum):
     NEW = auto()
     IDENTIFYING = auto()
     READING_REQUEST = auto()
+    INSPECTING_REQUEST = auto()
     FETCHING_CREDENTIAL = auto()
     OPENING = auto()
     AWAITING_RESPONSE = auto()
     READING_RESPONSE = auto()
+    INSPECTING_RESPONSE = auto()
     CLOSING = auto()
     DONE = auto()
 
@@ -91,13 +99,24 @@ _LEGAL: Mapping[Phase, tuple[type, ...]] = {
     Phase.IDENTIFYING: (Identified, Refused, Ended),
     # A response here is Envoy's own, say when the client sends too slowly.
     Phase.READING_REQUEST: (RequestBody, RequestTrailers, ResponseHeaders, Ended),
+    Phase.INSPECTING_REQUEST: (Computed, Ended),
     Phase.FETCHING_CREDENTIAL: (CredentialReady, Refused, Ended),
     Phase.OPENING: (Recorded, RecordingFailed, Ended),
     Phase.AWAITING_RESPONSE: (ResponseHeaders, Ended),
     Phase.READING_RESPONSE: (ResponseBody, ResponseTrailers, Ended),
+    Phase.INSPECTING_RESPONSE: (Computed, Ended),
     Phase.CLOSING: (Recorded, RecordingFailed, Ended),
     Phase.DONE: (Ended,),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Inspected:
+    """A request body as it may go on, what it says, and what masked it."""
+
+    body: bytes
+    prompt: Prompt | None
+    masker: Masker
 
 
 class IllegalEvent(Exception):
@@ -111,6 +130,7 @@ class Exchange:
         self.phase = Phase.NEW
         self.story = Story(exchange_id)
         self._rules = rules
+        self._shown: dict[str, str | None] = {"path": "", "repository": None}
         self._has_body = False
         self._request_body = bytearray()
         self._request_trailers: list[str] | None = None
@@ -120,6 +140,9 @@ class Exchange:
         self._after_recording: list[Effect] = []
         self._response_headers: Headers = []
         self._body: Body | None = None
+        self._masker: Masker | None = None
+        self._blocked: str | None = None
+        self._response_trailers: list[str] | None = None
         self._ended = False
         self._answering = False
         """Whether response headers went to the client: from then on there is no other answer to give."""
@@ -148,6 +171,8 @@ class Exchange:
                 return self._on_response_end(event.names)
             case Identified():
                 return self._on_identified(event.principal)
+            case Computed():
+                return self._on_computed(event.result)
             case CredentialReady():
                 return self._on_credential(event.credential)
             case Refused():
@@ -174,6 +199,9 @@ class Exchange:
         self._has_body = not event.end_of_stream
         self.story.request, fault = read_request(event.headers)
         self.story.endpoint = self.story.request.model_endpoint
+        # From here on there is something to record.
+        self.phase = Phase.IDENTIFYING
+        self._shown = self._masked_head(self.story.request)
         if not event.full_duplex:
             # In any other mode bytes would pass that were not released here: refuse to be part of it.
             self.phase = Phase.DONE
@@ -183,7 +211,6 @@ class Exchange:
         token = present(event.headers, path=self.story.request.path)
         if isinstance(token, Refusal):
             return self._refuse(token)
-        self.phase = Phase.IDENTIFYING
         return [Identify(token)]
 
     def _on_identified(self, principal: Principal) -> list[Effect]:
@@ -194,10 +221,11 @@ class Exchange:
                 return self._refuse(UNKNOWN_ENDPOINT)
             self.story.endpoint = Endpoint(EndpointKind.METADATA, request.upstream, request.path)
         self.phase = Phase.READING_REQUEST
-        return [] if self._has_body else self._decide(self.story.endpoint)
+        return [] if self._has_body else self._inspect(self.story.endpoint)
 
     def _on_request_body(self, data: bytes, *, end_of_stream: bool) -> list[Effect]:
         self._request_body += data
+        self.story.request_bytes += len(data)
         limit = self._rules.max_request_bytes
         if len(self._request_body) > limit:
             return self._refuse(
@@ -205,23 +233,41 @@ class Exchange:
             )
         if not end_of_stream or self.story.endpoint is None:
             return []
+        return self._inspect(self.story.endpoint)
+
+    def _inspect(self, endpoint: Endpoint) -> list[Effect]:
+        self.phase = Phase.INSPECTING_REQUEST
+        body = bytes(self._request_body)
+        masker = self._rules.masking.masker(Direction.PROMPT)
+        masker.at = self.story.elapsed()
+        return [Compute(lambda: _inspected(body, endpoint.kind, self._rules, masker), len(body))]
+
+    def _on_computed(self, result: object) -> list[Effect]:
+        if self.phase is Phase.INSPECTING_RESPONSE:
+            if not isinstance(result, bytes | Refusal):
+                raise IllegalEvent("an inspection without a body")
+            return self._on_tail(result, self._response_trailers)
+        if isinstance(result, BadRequest):
+            return self._refuse(Refusal(400, Code.REQUEST_BODY, f"The request body is refused: {result}."))
+        if not isinstance(result, _Inspected) or self.story.endpoint is None:
+            raise IllegalEvent("an inspection without a request")
+        self._request_body = bytearray(result.body)
+        self.story.prompt = result.prompt
+        self.story.note_masking(result.masker)
+        self._blocked = result.masker.blocked
         return self._decide(self.story.endpoint)
 
     def _decide(self, endpoint: Endpoint) -> list[Effect]:
         request = self._head()
-        dialect = self._rules.dialects.get(endpoint.kind)
-        if dialect is not None:
-            try:
-                self.story.prompt = dialect.parse_request(bytes(self._request_body))
-            except BadRequest as fault:
-                return self._refuse(Refusal(400, Code.REQUEST_BODY, f"The request body is refused: {fault}."))
+        prompt = self.story.prompt
         facts = Facts(
             endpoint=endpoint.kind,
             upstream=endpoint.upstream,
             method=request.method,
             host=request.host,
             path=endpoint.path,
-            model=None if self.story.prompt is None else self.story.prompt.model,
+            # What the path names is what answers, whatever the body says.
+            model=endpoint.model or (None if prompt is None else prompt.model),
             repository=request.repository,
         )
         if self.story.principal is None:
@@ -229,10 +275,12 @@ class Exchange:
         self.story.decision = self._rules.policy.decide(self.story.principal, facts)
         match self.story.decision.effect:
             case PolicyEffect.ALLOW:
+                if self._blocked is not None:
+                    return self._refuse(Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._blocked)))
                 return self._on_allowed(endpoint, self.story.decision.credential)
             case PolicyEffect.DENY:
                 # 422 on model endpoints: Copilot clients show its message and do not sign in again or retry.
-                status = 403 if dialect is None else 422
+                status = 422 if endpoint.kind in MODEL_ENDPOINTS else 403
                 return self._refuse(Refusal(status, Code.POLICY_DENIED, self.story.decision.reason))
             case _:
                 assert_never(self.story.decision.effect)
@@ -312,16 +360,20 @@ class Exchange:
         story = self.story
         self._response_headers = headers
         if content_type is not None:
-            story.content_type = EchoMask(self._secrets()).mask_text(content_type)[:_CONTENT_TYPE_CHARS]
+            story.content_type = without_secrets(content_type, self._secrets())[:_CONTENT_TYPE_CHARS]
         if status == 401:
             # It is the gateway's credential that was refused: a 401 would send the developer to sign in again.
             return Refusal(502, Code.CREDENTIAL_REFUSED, "GitHub refused the gateway's credential; tell its operator.")
+        if story.endpoint is None:
+            raise IllegalEvent("an answer without an endpoint")
+        self._masker = self._rules.masking.masker(Direction.ANSWER, self._secrets())
         return body_for(
             headers,
             status,
-            None if story.endpoint is None else self._rules.dialects.get(story.endpoint.kind),
-            self._secrets(),
-            story.timing,
+            story.endpoint.kind,
+            self._rules.dialects[story.endpoint.kind],
+            self._masker,
+            timing=story.timing,
             max_bytes=self._rules.max_answer_bytes,
             max_event_bytes=self._rules.max_event_bytes,
         )
@@ -344,7 +396,14 @@ class Exchange:
         return effects + self._on_response_end(None) if end_of_stream else effects
 
     def _on_response_end(self, trailers: list[str] | None) -> list[Effect]:
-        tail = self._reader().finish(self.story.elapsed())
+        body, at = self._reader(), self.story.elapsed()
+        if not body.holds:
+            return self._on_tail(body.finish(at), trailers)
+        self.phase = Phase.INSPECTING_RESPONSE
+        self._response_trailers = trailers
+        return [Compute(lambda: body.finish(at), body.held_bytes())]
+
+    def _on_tail(self, tail: bytes | Refusal, trailers: list[str] | None) -> list[Effect]:
         if isinstance(tail, Refusal):
             return self._refuse(tail)
         effects: list[Effect] = []
@@ -358,24 +417,37 @@ class Exchange:
         return self._close(effects)
 
     def _close(self, release: list[Effect]) -> list[Effect]:
+        self._conclude()
+        self._after_recording = [*release, Finish()]
+        return [self._record_closing()]
+
+    def _conclude(self) -> None:
+        """Say how an exchange counts whose answer went to the client, to whatever end it has."""
         answer = self._gather_answer()
-        if answer is not None and not answer.complete:
+        if self._masker is not None and self._masker.blocked is not None:
+            # The answer was ended by us: that the upstream's own end did not pass is no fault of the upstream.
+            self.story.refused(Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._masker.blocked)))
+        elif answer is not None and not answer.complete and not self._may_stay_open():
             self.story.refused(INCOMPLETE)
         else:
             self.story.completed()
-        self._after_recording = [*release, Finish()]
-        return [self._record_closing()]
 
     def _pass_response_headers(self, *more: tuple[str, str], remove: Sequence[str] = ()) -> PassResponseHeaders:
         """Let the response headers go; the caller says what to do about the length, which masking may change."""
         plain = [pair for pair in self._response_headers if pair[0][0] != ":"]
-        mask = EchoMask(self._secrets())
+        secrets = self._secrets()
         changed = []
-        values = "\n".join(value for _, value in plain)
-        if mask.mask_text(values) != values:
-            changed = [(name, masked) for name, value in plain if (masked := mask.mask_text(value)) != value]
-        gone = removed_from_response([name for name, _ in plain])
+        for name, value in plain if secrets else ():
+            if (masked := without_secrets(value, secrets)) != value:
+                changed.append((name, masked))
+        names = [name for name, _ in plain]
+        # Bodies go on decoded, whatever they came in.
+        gone = [*removed_from_response(names), *(name for name in names if name == "content-encoding")]
         return PassResponseHeaders([(DECISION_HEADER, self.story.id), *changed, *more], [*gone, *remove])
+
+    def _may_stay_open(self) -> bool:
+        """Say whether the answer needs no terminal event: servers may end an MCP stream when they like."""
+        return self.story.endpoint is not None and self.story.endpoint.kind is EndpointKind.MCP
 
     # --- recording, refusing, ending -----------------------------------------------------------------------------
 
@@ -403,18 +475,31 @@ class Exchange:
         opening = None if self._opening_written else self._opening_entry()
         self._closing_written = True
         self._gather_answer()
+        if self._masker is not None:
+            self.story.note_masking(self._masker)
         return Record(opening, self.story.closing())
 
     def _gather_answer(self) -> Answer | None:
-        """Join what was said, once, when no more is to come."""
-        if self.story.answer is None and self._body is not None:
+        """Join what was said, once, when no more is to come; bodies of metadata are not recorded."""
+        is_read = self.story.endpoint is not None and self.story.endpoint.kind is not EndpointKind.METADATA
+        if self.story.answer is None and self._body is not None and is_read:
             self.story.answer = self._body.answer()
         return self.story.answer
 
     def _opening_entry(self) -> dict[str, Any]:
         self._opening_written = True
-        self.story.request_bytes = len(self._request_body)
-        return self.story.opening(self._rules.sessions, self._rules.policy.digest)
+        return self.story.opening(self._rules.sessions, self._rules.policy.digest, self._shown)
+
+    def _masked_head(self, request: Request) -> dict[str, str | None]:
+        """Return what the record says in place of parts of the head that stay as they are on their way upstream."""
+        masker = self._rules.masking.masker(Direction.PROMPT)
+        repository = request.repository
+        shown = {
+            "path": masker.text(request.target, "path"),
+            "repository": None if repository is None else masker.text(repository, "repository"),
+        }
+        self.story.findings += masker.findings
+        return shown
 
     def _on_recorded(self) -> list[Effect]:
         effects, self._after_recording = self._after_recording, []
@@ -442,9 +527,12 @@ class Exchange:
         if self.phase in {Phase.NEW, Phase.DONE} or self._closing_written:
             self.phase = Phase.DONE
             return []
+        if self.phase is Phase.INSPECTING_RESPONSE:
+            # Its thread may still be at work on them, and nothing of the answer was passed on.
+            self._body = self._masker = None
         if end is End.CLIENT and self._body is not None and self._body.passed_whole():
             # Clients hang up at the terminal event, before the stream's formal end: they have all there is.
-            self.story.completed()
+            self._conclude()
         else:
             self.story.outcome, refusal = ENDED[end]
             self.story.refusal = refusal
@@ -465,6 +553,20 @@ class Exchange:
 
     def _secrets(self) -> tuple[Secret, ...]:
         return () if self._credential is None else self._credential.secrets
+
+
+def _inspected(body: bytes, kind: EndpointKind, rules: Rules, masker: Masker) -> _Inspected | BadRequest:
+    """Mask a request and read what is then in it; only metadata need not be understood."""
+    dialect = rules.dialects[kind]
+    is_read = kind is not EndpointKind.METADATA
+    try:
+        prompt = dialect.parse_request(body) if is_read else None
+        masked = masked_json(body, masker, dialect) if body else body
+        if is_read and masked is not body:
+            prompt = dialect.parse_request(masked)
+    except BadRequest as fault:
+        return fault
+    return _Inspected(masked, prompt, masker)
 
 
 def _pieces(data: bytes) -> list[bytes]:

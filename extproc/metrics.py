@@ -25,6 +25,12 @@ class Metrics:
         self._decisions = Counter(
             "extproc_policy_decisions", "Policy decisions by rule.", ["rule", "effect"], registry=self.registry
         )
+        self._findings = Counter(
+            "extproc_findings",
+            "Secrets found, by rule, direction and what was done.",
+            ["rule", "direction", "action"],
+            registry=self.registry,
+        )
         self._duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "From the request's headers to the end of the answer.",
@@ -47,6 +53,8 @@ class Metrics:
             self._refusals.labels(exchange.refusal.code).inc()
         if exchange.decision is not None:
             self._decisions.labels(exchange.decision.rule_id, exchange.decision.effect).inc()
+        for finding in exchange.findings:
+            self._findings.labels(finding.rule, finding.direction, finding.action).inc()
         if exchange.opened_at:
             self._duration.labels(kind).observe(now - exchange.opened_at)
         if exchange.timing.pieces:

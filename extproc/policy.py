@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import unquote
 
 from extproc.endpoint import EndpointKind, Upstream
+from extproc.globs import IN_SEGMENT, path_regex, text_regex
 from extproc.identity.principal import Principal
+from extproc.masking.policy import MaskingPolicy
 
 DEFAULT_RULE = "default"
 
@@ -125,6 +127,7 @@ class Policy:
     metadata: tuple[Passthrough, ...]
     credential: str | None
     digest: str
+    masking: MaskingPolicy = field(default_factory=MaskingPolicy)
 
     def decide(self, principal: Principal, facts: Facts) -> Decision:
         """Return the decision of the first rule that matches, or the denial that is the default."""
@@ -240,47 +243,25 @@ def _seen(principal: Principal, facts: Facts) -> Seen:
     }
 
 
-# Every `*` but the last is an atomic group that stops at the first match of the text after it: the leftmost match is
-# always good enough for a glob, and without backtracking a long path cannot make matching slow.
-def _stars(glob: str, any_char: str) -> str:
-    first, *rest = (re.escape(piece) for piece in glob.split("*"))
-    if not rest:
-        return first
-    return first + "".join(f"(?>{any_char}*?{piece})" for piece in rest[:-1]) + f"{any_char}*{rest[-1]}"
-
-
-def _text_regex(glob: str) -> str:
-    return _stars(glob, ".")
-
-
 def _folded_regex(glob: str) -> str:
-    return _stars(glob.casefold(), ".")
+    return text_regex(glob.casefold())
 
 
 def _repository_regex(glob: str) -> str:
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", glob) or "**" in glob:
         raise ValueError("expected OWNER/NAME, where * stands for any part of one of them")
-    return _stars(glob.casefold(), "[^/]")
+    return text_regex(glob.casefold(), IN_SEGMENT)
 
 
 def _path_regex(glob: str) -> str:
-    if not glob.startswith("/") or "//" in glob:
-        raise ValueError("expected a path: it begins with / and has no //")
+    regex = path_regex(glob.casefold())
     if re.search(r"[%?#\s]", glob):
         raise ValueError("expected a path without query, as it reads after decoding: no %, ?, # or space")
-    if re.search(r"[^/]\*\*|\*\*[^/]", glob):
-        raise ValueError("** must stand alone between slashes, as in /repos/**")
-    head, *blocks = re.split(r"/\*\*(?=/|\Z)", (glob.removesuffix("/") or "/").casefold())
-    regex = _stars(head, "[^/]")
-    if not blocks:
-        return regex
-    for block in blocks[:-1]:
-        regex += rf"(?>(?:/[^/]*+)*?{_stars(block, '[^/]')}(?=/|\Z))"
-    return regex + (rf"(?:/[^/]*+)*{_stars(blocks[-1], '[^/]')}" if blocks[-1] else "(?:/.*)?")
+    return regex
 
 
 _GLOBS: Mapping[str, Callable[[str], str]] = {
-    "claims": _text_regex,
+    "claims": text_regex,
     "models": _folded_regex,
     "hosts": _folded_regex,
     "paths": _path_regex,

@@ -20,7 +20,10 @@ from pydantic import (
 )
 
 from extproc.endpoint import EndpointKind, Upstream
+from extproc.errors import ConfigError
 from extproc.policy import DEFAULT_RULE, Condition, Effect, Passthrough, Policy, condition, path_glob, rule
+from extproc.policy_masking import AllowanceModel, MaskingModel, RuleFileModel, SecretsModel, masking_policy
+from extproc.policy_masking import faults as masking_faults
 from extproc.yaml_file import Fault, Kind, Loc, YamlFile
 
 # --- The shape of the file -------------------------------------------------------------------------------------------
@@ -135,6 +138,7 @@ class PolicyModel(_Model):
         default_factory=dict, description="Readable names for the issuer's group ids; a name not here means itself."
     )
     metadata: list[Metadata] = _some('Requests passed on without a look at their body: "METHOD /path-glob".')
+    masking: MaskingModel = Field(default_factory=MaskingModel)
     rules: list[RuleModel] = Field(description="In order: the first that matches decides.")
 
 
@@ -153,8 +157,7 @@ def load(path: Path) -> Policy:
         ConfigError: the file cannot be read or has faults; the text has one line for each, with its place in the file.
 
     """
-    file = YamlFile(path, _KIND)
-    model = file.checked(PolicyModel)
+    file, model = _checked(path)
     default = model.credential or None
     return Policy(
         rules=tuple(
@@ -164,13 +167,22 @@ def load(path: Path) -> Policy:
         metadata=tuple(_passthrough(entry) for entry in model.metadata),
         credential=default,
         digest=hashlib.sha256(file.raw).hexdigest(),
+        masking=masking_policy(model.masking, path.parent),
     )
 
 
 def warnings(path: Path) -> list[str]:
     """Return what the policy file at `path` says but probably does not mean, one line each; raise as `load` does."""
+    file, model = _checked(path)
+    return file.tell(_doubts(model))
+
+
+def _checked(path: Path) -> tuple[YamlFile, PolicyModel]:
     file = YamlFile(path, _KIND)
-    return file.tell(_doubts(file.checked(PolicyModel)))
+    model = file.checked(PolicyModel)
+    if told := file.tell((("masking", *loc), text) for loc, text in masking_faults(model.masking, path.parent)):
+        raise ConfigError("\n".join(told))
+    return file, model
 
 
 def _conditions(when: When, model: PolicyModel) -> list[Condition]:
@@ -188,10 +200,26 @@ def _conditions(when: When, model: PolicyModel) -> list[Condition]:
 
 
 def _unknown_key(loc: Loc) -> str:
-    models: dict[int, type[_Model]] = {1: PolicyModel, 3: RuleModel, 4: When}
-    known = models[len(loc)].model_fields
+    known = [field.alias or name for name, field in _holder(loc[:-1]).model_fields.items()]
     near = difflib.get_close_matches(str(loc[-1]), known, n=1)
     return f'unknown key; did you mean "{near[0]}"?' if near else f"unknown key; known are {', '.join(known)}"
+
+
+def _holder(loc: Loc) -> type[BaseModel]:
+    """Return the model of the mapping at `loc`."""
+    match loc:
+        case ():
+            return PolicyModel
+        case ("rules", _, *rest):
+            return When if rest else RuleModel
+        case ("masking", "rule-files", _):
+            return RuleFileModel
+        case ("masking", "allow", _):
+            return AllowanceModel
+        case ("masking",):
+            return MaskingModel
+        case _:
+            return SecretsModel
 
 
 def _conflicts(data: object) -> Iterator[Fault]:
@@ -212,8 +240,12 @@ _KIND = Kind(
     conflicts=_conflicts, unknown_key=_unknown_key, empty='the file is empty; expected "version: 1" and "rules:"'
 )
 
-# The endpoints whose every request has the fact. A kind of endpoint not named here is taken not to have it.
-_HAVING = {"models": {EndpointKind.CHAT}, "repositories": set[EndpointKind]()}
+# The endpoints whose every request has the fact. A kind of endpoint not named here is taken not to have it: completions
+# name their model in the path or in the body, and some in neither.
+_HAVING = {
+    "models": {EndpointKind.CHAT, EndpointKind.RESPONSES, EndpointKind.MESSAGES},
+    "repositories": set[EndpointKind](),
+}
 
 # Methods without a body worth recording (RFC 9110 section 9.2.1, "safe").
 _SAFE = {"GET", "HEAD", "OPTIONS"}

@@ -19,10 +19,10 @@ import grpc.aio
 
 from extproc import wire
 from extproc.credential import Credential
-from extproc.effects import Fail, FetchCredential, Finish, Identify, Record, Reply
+from extproc.effects import Compute, Fail, FetchCredential, Finish, Identify, Record, Reply
 from extproc.endpoint import Upstream
 from extproc.errors import Code, Refused, StoreUnavailable
-from extproc.events import CredentialReady, End, Ended, Event, Identified, Recorded, RecordingFailed
+from extproc.events import Computed, CredentialReady, End, Ended, Event, Identified, Recorded, RecordingFailed
 from extproc.events import Refused as RefusedEvent
 from extproc.exchange import Exchange, IllegalEvent, Phase
 from extproc.identity.principal import Principal
@@ -40,6 +40,9 @@ _Context = grpc.aio.ServicerContext[bytes, bytes]
 
 _CUT_SECONDS = 5.0
 """How long the records of exchanges that were cut off may take to be closed."""
+
+_INLINE_BYTES = 65_536
+"""Work on so many bytes takes about a millisecond; more is done in a thread."""
 
 _STATUS = {
     Code.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -214,7 +217,7 @@ class Processor:
         return False
 
     async def _run(
-        self, effect: Reply | Identify | FetchCredential | Record | Fail, context: _Context | None
+        self, effect: Reply | Identify | FetchCredential | Record | Compute | Fail, context: _Context | None
     ) -> Event | None:
         match effect:
             case Identify():
@@ -223,6 +226,8 @@ class Processor:
                 return await self._credential(effect)
             case Record():
                 return await self._record(effect)
+            case Compute():
+                return await _compute(effect)
             case Fail():
                 raise _Failed(effect.code)
             case _:
@@ -337,6 +342,13 @@ class Processor:
             "duration_ms": round((self._now() - story.opened_at) * 1000, 1) if story.opened_at else None,
         }
         write_line(log.name, "exchange", fields, self._now())
+
+
+async def _compute(effect: Compute) -> Event:
+    # Scanning lets other threads run; on this one a large body would make every stream wait.
+    if effect.size <= _INLINE_BYTES:
+        return Computed(effect.work())
+    return Computed(await asyncio.to_thread(effect.work))
 
 
 async def _read(context: _Context) -> object:

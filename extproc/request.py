@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from extproc.credential import Credential
-from extproc.endpoint import Endpoint, Upstream, model_endpoint, path_fault, upstream_of
+from extproc.endpoint import Endpoint, Upstream, endpoint_of, path_fault, upstream_of
 from extproc.errors import Code, Refusal
 from extproc.events import Headers
 from extproc.headers import (
@@ -74,7 +74,7 @@ def read_request(headers: Headers) -> tuple[Request, Refusal | None]:
         target=target,
         path=path,
         upstream=upstream,
-        model_endpoint=model_endpoint(method, upstream, path),
+        model_endpoint=endpoint_of(method, upstream, path),
         client=client_facts(headers),
     )
     return request, _fault(headers, fields.get(":path", ""))
@@ -107,8 +107,8 @@ def upstream_headers(
     set_headers: Headers = [(":path", path), ("accept-encoding", "identity"), (UPSTREAM_HEADER, cluster)]
     if body_bytes is not None:
         set_headers.append(("content-length", str(body_bytes)))
-    if request.model_endpoint is not None:
-        set_headers.append(("content-type", "application/json"))
+        if request.model_endpoint is not None:
+            set_headers.append(("content-type", "application/json"))
     if credential is not None:
         set_headers += credential.headers.items()
         set_headers += [(name, value) for name, value in credential.headers_if_missing.items() if name not in names]

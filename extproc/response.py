@@ -1,30 +1,45 @@
-"""What happens to the bytes of a response on their way to the client: read, kept free of our credential, let go.
+"""What happens to the bytes of a response on their way to the client: decoded, masked, understood, let go. Pure.
 
-Pure. Three ways, by what is answered: a stream of events passes as it arrives, a JSON answer is held until it is whole
-and understood, metadata passes unread.
+Three ways, by what is answered: a stream of events passes as it arrives, JSON is held until it is whole, other text
+passes word by word. All of them are masked; whatever is none of them is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import codecs
+import re
+from typing import Final, Protocol
 
-from extproc.conversation import Answer, Piece
+from extproc.conversation import Answer
 from extproc.dialect.port import BadAnswer, Dialect
 from extproc.dialect.sse import EventTooLarge
-from extproc.echo import EchoMask, SpelledWatch
+from extproc.encoding import BadEncoding, Decoder, decoder
+from extproc.endpoint import EndpointKind
 from extproc.errors import Code, Refusal
 from extproc.events import Headers
+from extproc.masking.body import masked_json
+from extproc.masking.channel import Channel
+from extproc.masking.finding import blocked_message
+from extproc.masking.masker import Masker, applied
+from extproc.masking.stream import MaskedStream
 from extproc.recording.document import Timing
-from extproc.secret import Secret
+from extproc.rules import STREAMING
 
-_ECHO = Refusal(502, Code.UPSTREAM_ECHO, "The upstream's answer repeated the gateway's credential; it was withheld.")
-_HELD_FROM = 4
-"""From so many characters a text's end is held that may begin the credential: as many as `gho_` and `tid=` have."""
+MAX_RATIO: Final = 200
+"""A compressed answer may grow to so many times its size; text seldom shrinks to a twentieth."""
 
 _TOO_LARGE = Refusal(
     502, Code.UPSTREAM_TOO_LARGE, "The upstream's answer is larger than this gateway holds or records."
 )
+_ENCODED = Refusal(502, Code.UPSTREAM_ENCODED, "The upstream compressed its answer in a way that cannot be read.")
+
+# These may answer with text that is neither JSON nor a stream: diffs, files, logs.
+_MAY_ANSWER_TEXT = {EndpointKind.GITHUB, EndpointKind.MCP, EndpointKind.METADATA}
+# No line of JSON begins so. Clients that asked for a stream read events whatever the header says, and would join what
+# was masked apart.
+_EVENT_LINE = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|[\r\n])data:")
+# These have no body, so they need no type (RFC 9110 sections 15.3.5 and 15.4.5).
+_NO_CONTENT = {204, 304}
 
 
 class Body(Protocol):
@@ -43,6 +58,10 @@ class Body(Protocol):
         """Take the end of the body; return the rest."""
         ...
 
+    def held_bytes(self) -> int:
+        """Return how much `finish` has to look at."""
+        ...
+
     def answer(self) -> Answer | None:
         """Return what was said so far, for the record."""
         ...
@@ -52,40 +71,15 @@ class Body(Protocol):
         ...
 
 
-class Metadata:
-    """Pass a body without reading it, but for the credential."""
-
-    holds = False
-
-    def __init__(self, secrets: Sequence[Secret]) -> None:
-        self._mask = EchoMask(secrets)
-        self._watch = SpelledWatch(secrets)
-
-    def feed(self, data: bytes, _at: float, /) -> bytes | Refusal:
-        """Release everything that cannot begin a credential."""
-        released = self._mask.feed(data)
-        return _ECHO if self._watch.completes(released) else released
-
-    def finish(self, _at: float, /) -> bytes:
-        """Release the rest."""
-        return self._mask.flush()
-
-    def answer(self) -> None:
-        """Return nothing: metadata is recorded without bodies."""
-
-    def passed_whole(self) -> bool:
-        """Return false: only the end of the stream says so."""
-        return False
-
-
 class HeldAnswer:
-    """Hold a body until it is whole: a dialect's JSON answer, or (`dialect` None) the text of an upstream's error."""
+    """Hold a body until it is whole: the JSON of a dialect, or the text of an upstream's error."""
 
     holds = True
 
-    def __init__(self, dialect: Dialect | None, secrets: Sequence[Secret], *, max_bytes: int) -> None:
+    def __init__(self, dialect: Dialect, masker: Masker, *, is_error: bool, max_bytes: int) -> None:
         self._dialect = dialect
-        self._secrets = secrets
+        self._masker = masker
+        self._is_error = is_error
         self._max_bytes = max_bytes
         self._body = bytearray()
         self._answer: Answer | None = None
@@ -95,22 +89,22 @@ class HeldAnswer:
         self._body += data
         return _TOO_LARGE if len(self._body) > self._max_bytes else b""
 
-    def finish(self, _at: float, /) -> bytes | Refusal:
-        """Understand the body and release it."""
-        mask = EchoMask(self._secrets)
-        body = mask.feed(bytes(self._body)) + mask.flush()
-        # What is not escaped was masked just now.
-        if b"\\u" in body and SpelledWatch(self._secrets).completes(body):
-            return _ECHO
-        if self._dialect is None:
-            text = body.decode("utf-8", "replace")
-            self._answer = Answer(model=None, choices=[], usage=None, complete=True, error=text)
-            return body
-        try:
-            self._answer = self._dialect.parse_answer(body)
-        except BadAnswer:
-            return Refusal(502, Code.UPSTREAM_MALFORMED, "The upstream's answer is not what this endpoint answers.")
+    def finish(self, at: float, /) -> bytes | Refusal:
+        """Mask and understand the body, and release it; takes a while for a large one."""
+        self._masker.at = at
+        body = bytes(self._body)
+        if not self._is_error and _EVENT_LINE.search(body):
+            return _unexpected("events")
+        if body:
+            body = masked_json(body, self._masker, self._dialect, amend=self._dialect.amend)
+        self._answer = self._understood(body)
+        if self._masker.blocked is not None:
+            return Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._masker.blocked))
         return body
+
+    def held_bytes(self) -> int:
+        """Return the size of the body so far."""
+        return len(self._body)
 
     def answer(self) -> Answer | None:
         """Return the answer once it was whole."""
@@ -120,133 +114,215 @@ class HeldAnswer:
         """Return false: nothing was given before the end."""
         return False
 
+    def _understood(self, body: bytes) -> Answer:
+        text = body.decode("utf-8", "replace")
+        if self._is_error:
+            return Answer(model=None, choices=[], usage=None, complete=True, error=text)
+        try:
+            return self._dialect.parse_answer(body)
+        except BadAnswer:
+            # Masked it is, whatever it may be.
+            return _unread(text)
+
 
 class StreamedAnswer:
-    """Pass a stream of events as it arrives, holding only what could turn out to be the gateway's credential.
-
-    The raw bytes are masked. The text they carry is watched as well, channel by channel, because a client joins it: a
-    credential that is spread over several events is not in any one piece of bytes. Where it shows, the stream is cut.
-    """
+    """Pass a stream of events as it arrives."""
 
     holds = False
 
     def __init__(
-        self, dialect: Dialect, secrets: Sequence[Secret], timing: Timing, *, max_bytes: int, max_event_bytes: int
+        self, dialect: Dialect, masker: Masker, timing: Timing, *, max_bytes: int, max_event_bytes: int
     ) -> None:
-        self._stream = dialect.stream(max_event_bytes)
-        self._bytes = EchoMask(secrets)
-        self._secrets = secrets
-        self._spelled = SpelledWatch(secrets)
-        self._texts: dict[str, EchoMask] = {}
-        self._speaking: EchoMask | None = None
+        self._stream = MaskedStream(dialect, masker, max_event_bytes=max_event_bytes)
         self._timing = timing
         self._size = 0
         self._max_bytes = max_bytes
-        self._held = bytearray()
-        self._cut = False
 
     def feed(self, data: bytes, at: float, /) -> bytes | Refusal:
-        """Record the pieces in `data` and release it, unless text in it may go on as the credential."""
+        """Release the events that are decided."""
         self._size += len(data)
         if self._size > self._max_bytes:
             return _TOO_LARGE
-        return self._take(self._bytes.feed(data), at)
+        self._stream.masker.at = at
+        try:
+            released = self._stream.feed(data)
+        except EventTooLarge:
+            return _TOO_LARGE
+        self._note(at)
+        return released
+
+    def finish(self, at: float, /) -> bytes:
+        """Release the rest."""
+        self._stream.masker.at = at
+        released = self._stream.finish()
+        self._note(at)
+        return released
+
+    def held_bytes(self) -> int:
+        """Return 0: nothing but the end of what was looked at waits."""
+        return 0
+
+    def answer(self) -> Answer:
+        """Return what went to the client so far."""
+        return self._stream.answer()
+
+    def passed_whole(self) -> bool:
+        """Say whether a terminal event was passed on, the upstream's or, of a blocked answer, ours."""
+        if self._stream.masker.blocked is not None:
+            return True
+        return not self._stream.holding and self._stream.answer().complete
+
+    def _note(self, at: float) -> None:
+        """Note the rhythm: what left together is one entry for each channel."""
+        if not self._stream.pieces:
+            return
+        counts: dict[str, int] = {}
+        for piece in self._stream.pieces:
+            counts[piece.channel] = counts.get(piece.channel, 0) + len(piece.text)
+        self._timing.pieces += [(at, channel, count) for channel, count in counts.items()]
+        self._stream.pieces.clear()
+
+
+class TextAnswer:
+    """Pass plain text word by word; it is kept for the record."""
+
+    holds = False
+
+    def __init__(self, masker: Masker, *, max_bytes: int) -> None:
+        self._masker = masker
+        # Made for the first text: an answer without any was not looked at.
+        self._channel: Channel | None = None
+        # Bytes that are no UTF-8 go out as they came in.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._waiting = ""
+        self._noted = 0
+        self._size = 0
+        self._max_bytes = max_bytes
+        self._said: list[str] = []
+
+    def feed(self, data: bytes, at: float, /) -> bytes | Refusal:
+        """Release the words that are decided."""
+        self._size += len(data)
+        return _TOO_LARGE if self._size > self._max_bytes else self._take(data, at, final=False)
 
     def finish(self, at: float, /) -> bytes | Refusal:
         """Release the rest."""
-        released = self._take(self._bytes.flush(), at)
-        if isinstance(released, Refusal):
-            return released
-        if self._note(self._stream.finish(), at):
-            return _ECHO
-        tail = bytes(self._held)
-        self._held.clear()
-        return released + tail
+        return self._take(b"", at, final=True)
 
-    def answer(self) -> Answer | None:
-        """Return what was said so far; nothing where that would repeat the credential."""
-        return None if self._cut else self._stream.answer()
+    def held_bytes(self) -> int:
+        """Return 0: nothing but the last word waits."""
+        return 0
+
+    def answer(self) -> Answer:
+        """Return the text so far."""
+        return _unread("".join(self._said).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
     def passed_whole(self) -> bool:
-        """Say whether the terminal event was passed on."""
-        return not self._held and not self._cut and self._stream.answer().complete
+        """Return false: only the end of the stream says so."""
+        return False
 
-    def _take(self, data: bytes, at: float) -> bytes | Refusal:
-        try:
-            pieces = self._stream.feed(data)
-        except EventTooLarge:
-            return _TOO_LARGE
-        self._cut = self._spelled.completes(data) or self._cut
-        if self._note(pieces, at):
-            return _ECHO
-        if not self._held and not self._undecided():
-            return data
-        self._held += data
-        if self._undecided():
+    def _take(self, data: bytes, at: float, *, final: bool) -> bytes | Refusal:
+        self._masker.at = at
+        text = self._decoder.decode(data, final)
+        if not text and self._channel is None:
             return b""
-        released = bytes(self._held)
-        self._held.clear()
-        return released
-
-    def _note(self, pieces: Sequence[Piece], at: float) -> bool:
-        """Note the rhythm of the pieces; say whether their text completes the credential."""
-        texts: dict[str, list[str]] = {}
-        for piece in pieces:
-            texts.setdefault(piece.channel, []).append(piece.text)
-        for channel, parts in texts.items():
-            text = "".join(parts)
-            # What arrived together is one entry of the rhythm.
-            self._timing.pieces.append((at, channel, len(text)))
-            if text and self._secrets and self._repeats(channel, text):
-                self._cut = True
-        return self._cut
-
-    def _repeats(self, channel: str, text: str) -> bool:
-        mask = self._texts.get(channel)
-        if mask is None:
-            mask = self._texts[channel] = EchoMask(self._secrets)
-        self._speaking = mask
-        return mask.masks(text.encode("utf-8", "surrogatepass"))
-
-    def _undecided(self) -> bool:
-        # Only the channel that spoke last, and only what looks like more than a common letter or two: a stream must not
-        # wait for a channel that may never speak again. The watch goes on; a credential that completes is still cut.
-        return self._speaking is not None and self._speaking.holding >= _HELD_FROM
+        channel = self._channel = self._channel or self._masker.plain_channel()
+        self._waiting += text
+        ops = channel.feed(text)
+        if final:
+            ops += channel.finish()
+        decided = sum(op.count for op in ops)
+        released = applied(self._waiting[:decided], ops)
+        self._waiting = self._waiting[decided:]
+        self._masker.note("body", channel.found[self._noted :])
+        self._noted = len(channel.found)
+        if self._masker.blocked is not None:
+            return Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._masker.blocked))
+        self._said.append(released)
+        return released.encode("utf-8", "surrogateescape")
 
 
-def body_for(  # noqa: PLR0911 - one return for each kind of answer
+class Compressed:
+    """Decode a compressed body before anything else happens to it."""
+
+    def __init__(self, body: Body, decoding: Decoder) -> None:
+        self._body = body
+        self._decoding = decoding
+        self.holds = body.holds
+
+    def feed(self, data: bytes, at: float, /) -> bytes | Refusal:
+        """Decode the bytes and hand them on."""
+        try:
+            return self._body.feed(self._decoding.feed(data), at)
+        except BadEncoding:
+            return _ENCODED
+
+    def finish(self, at: float, /) -> bytes | Refusal:
+        """End the decoding, then the body."""
+        try:
+            self._decoding.finish()
+        except BadEncoding:
+            return _ENCODED
+        return self._body.finish(at)
+
+    def held_bytes(self) -> int:
+        """Return how much of what was decoded is held."""
+        return self._body.held_bytes()
+
+    def answer(self) -> Answer | None:
+        """Return what was said so far."""
+        return self._body.answer()
+
+    def passed_whole(self) -> bool:
+        """Say whether the client was given everything already."""
+        return self._body.passed_whole()
+
+
+def body_for(
     headers: Headers,
     status: int,
-    dialect: Dialect | None,
-    secrets: Sequence[Secret],
-    timing: Timing,
+    kind: EndpointKind,
+    dialect: Dialect,
+    masker: Masker,
     *,
+    timing: Timing,
     max_bytes: int,
     max_event_bytes: int,
 ) -> Body | Refusal:
-    """Choose how a response is read from its headers; `dialect` is None for metadata."""
-    if any(name == "content-encoding" and value.strip().lower() not in {"identity", ""} for name, value in headers):
-        # We asked for identity (RFC 9110 section 12.5.3); what cannot be read cannot be let through.
-        return Refusal(502, Code.UPSTREAM_ENCODED, "The upstream compressed its answer although it was told not to.")
-    kinds = {value.partition(";")[0].strip().lower() for name, value in headers if name == "content-type"}
-    if len(kinds) > 1:
+    """Choose how a response is read from its headers."""
+    types = {value.partition(";")[0].strip().lower() for name, value in headers if name == "content-type"}
+    if len(types) > 1:
         return _unexpected("several content types")
-    kind = next(iter(kinds), "")
-    is_json = kind == "application/json" or kind.endswith("+json")
-    if dialect is None:
-        if kind and not is_json and kind not in {"text/plain", "text/event-stream"}:
-            return _unexpected(kind)
-        return Metadata(secrets)
-    if status >= 400 and (is_json or kind in {"", "text/plain"}):
-        return HeldAnswer(None, secrets, max_bytes=max_bytes)
-    if kind == "text/event-stream":
-        return StreamedAnswer(dialect, secrets, timing, max_bytes=max_bytes, max_event_bytes=max_event_bytes)
-    if is_json:
-        return HeldAnswer(dialect, secrets, max_bytes=max_bytes)
-    return _unexpected(kind)
+    content_type = next(iter(types), "")
+    try:
+        decoding = decoder(
+            ",".join(value for name, value in headers if name == "content-encoding"),
+            max_ratio=MAX_RATIO,
+            max_bytes=max_bytes,
+        )
+    except BadEncoding:
+        return _ENCODED
+    is_json = content_type == "application/json" or content_type.endswith("+json")
+    is_text = content_type in {"", "text/plain"} or content_type.startswith("application/vnd.github.")
+    body: Body
+    if content_type == "text/event-stream" and kind in STREAMING:
+        body = StreamedAnswer(dialect, masker, timing, max_bytes=max_bytes, max_event_bytes=max_event_bytes)
+    elif is_json or (is_text and status >= 400):
+        body = HeldAnswer(dialect, masker, is_error=status >= 400, max_bytes=max_bytes)
+    elif is_text and (kind in _MAY_ANSWER_TEXT or status in _NO_CONTENT):
+        body = TextAnswer(masker, max_bytes=max_bytes)
+    else:
+        return _unexpected(content_type)
+    return body if decoding is None else Compressed(body, decoding)
 
 
-def _unexpected(kind: str) -> Refusal:
+def _unread(text: str) -> Answer:
+    """Return the answer that is nothing but a text."""
+    return Answer(model=None, choices=[], usage=None, complete=True, unparsed=[text] if text else None)
+
+
+def _unexpected(content_type: str) -> Refusal:
     # Never the header's own text: an upstream can put anything there.
-    shown = kind if kind in {"text/html", "text/plain", "application/xml", "application/octet-stream"} else "something"
+    known = {"text/html", "text/plain", "application/xml", "application/octet-stream"}
+    shown = content_type if content_type in known else "something"
     return Refusal(502, Code.UPSTREAM_CONTENT_TYPE, f"The upstream answered {shown} where JSON was expected.")

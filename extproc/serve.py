@@ -19,8 +19,14 @@ from extproc.config import Config, EntraSettings
 from extproc.credentials.provider import Credentials
 from extproc.credentials.source import FileSource
 from extproc.errors import ConfigError, Refused
+from extproc.keys.fingerprint_key import FILE_NAME, load_or_create_key
 from extproc.keys.graph import Graph
 from extproc.keys.verifier import Verifier
+from extproc.masking import detector
+from extproc.masking.detector import RuleSet
+from extproc.masking.fingerprint import Fingerprints
+from extproc.masking.masker import Masking
+from extproc.masking.policy import SECRETS
 from extproc.metrics import Metrics
 from extproc.operations import make_app
 from extproc.processor import Bounds, Processor, exchange_id
@@ -71,7 +77,7 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
         )
         metrics = Metrics()
         processor = Processor(
-            rules=_rules(config),
+            rules=_rules(config, _masking(config)),
             identities=verifier,
             credentials=credentials,
             recorder=recorder,
@@ -94,10 +100,20 @@ def steady_clock() -> Callable[[], float]:
     return lambda: time.monotonic() + offset
 
 
-def _rules(config: Config) -> Rules:
+def _masking(config: Config) -> Masking:
+    policy, settings = config.policy.masking, config.settings
+    # The gateway's own credentials and private keys are looked for whatever the policy says, so secrets always load.
+    sets = {one.name: one.file for one in policy.in_use()} | {SECRETS: None}
+    found_by = detector.load([RuleSet(name, file) for name, file in sets.items()], config.base / settings.rule_cache)
+    key = load_or_create_key((config.base / settings.store.sqlite).with_name(FILE_NAME))
+    return Masking(found_by, policy, Fingerprints(key))
+
+
+def _rules(config: Config, masking: Masking) -> Rules:
     limits = config.settings.limits
     return Rules(
         policy=config.policy,
+        masking=masking,
         upstream_hosts=config.upstream_hosts,
         max_request_bytes=limits.max_request_bytes,
         max_answer_bytes=limits.max_answer_bytes,

@@ -52,6 +52,11 @@ class Kind:
     empty: str = "the file is empty"
 
 
+def as_written(value: object) -> object:
+    """Return the word that stands in the file where YAML would read a boolean (`off`): for a field of words."""
+    return value.raw if isinstance(value, _NotText) and value.kind == "bool" else value
+
+
 class YamlFile:
     """One file: its bytes, its values, and the line of each of them."""
 

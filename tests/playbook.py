@@ -7,16 +7,18 @@ matter, or as `Recording`/`Answered` where only the gist does.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from extproc import policy_file
 from extproc.credential import Credential
-from extproc.effects import Effect, FetchCredential, Identify, Record, Respond
+from extproc.effects import Compute, Effect, FetchCredential, Identify, Record, Respond
 from extproc.endpoint import Upstream
 from extproc.errors import Code
 from extproc.events import (
+    Computed,
     CredentialReady,
     Event,
     Headers,
@@ -28,10 +30,13 @@ from extproc.events import (
 )
 from extproc.exchange import Exchange
 from extproc.identity.principal import Principal
+from extproc.masking.finding import Action
+from extproc.masking.policy import MaskingPolicy, RuleSetPolicy
 from extproc.recording.document import Outcome
 from extproc.recording.session import Sessions
 from extproc.rules import Rules
 from extproc.secret import Secret
+from tests.detecting import masking
 
 START = 1_760_000_000.0
 STEP = 0.01
@@ -60,13 +65,17 @@ CREDENTIAL = Credential(
 
 POLICY = policy_file.load(Path(__file__).parent.parent / "extproc" / "dev" / "policy.yaml")
 
+SECRET = "npm_aB3dE5gH7jK9mN1pQ3sT5vW7xY9zA2cD4eF6"
+"""What a rule finds: made up, in the form of a token of npm's."""
+MASKED = "[MASKED:npmjsaccesstoken]"
+
 PROMPT = b'{"model":"gpt-5","messages":[{"role":"user","content":"hi"}]}'
 ANSWER = (
     b'{"model":"gpt-5","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}]}'
 )
 STREAM = (
-    b'data: {"model":"gpt-5","choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"}}]}\n\n'
-    b': a comment\n\ndata: {"choices":[{"index":0,"delta":{"content":"lo, w\xc3\xb6rld"}}]}\n\n'
+    b'data: {"model":"gpt-5","choices":[{"index":0,"delta":{"role":"assistant","content":"Hello, "}}]}\n\n'
+    b': a comment\n\ndata: {"choices":[{"index":0,"delta":{"content":"w\xc3\xb6rld"}}]}\n\n'
     b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,'
     b'"completion_tokens":2}}\n\ndata: [DONE]\n\n'
 )
@@ -104,6 +113,15 @@ def refused(outcome: Outcome, code: Code) -> Recording:
     return Recording(opening=True, outcome=outcome, code=code)
 
 
+def received(exchange: Exchange, event: Event, now: float) -> Iterator[Effect]:
+    """Yield what an event leads to; pure work is done at once, as by the shell."""
+    for effect in exchange.receive(event, now):
+        if isinstance(effect, Compute):
+            yield from received(exchange, Computed(effect.work()), now)
+        else:
+            yield effect
+
+
 class Playbook:
     """Feed events to an exchange and compare what it asks for; the clock moves by `STEP` with every event."""
 
@@ -116,7 +134,7 @@ class Playbook:
     def __rshift__(self, event: Event) -> Playbook:
         assert not self._open, f"not expected: {self._open}"
         self.now += STEP
-        self._open = self.exchange.receive(event, self.now)
+        self._open = list(received(self.exchange, event, self.now))
         self.effects += self._open
         return self
 
@@ -182,6 +200,7 @@ def _gist(effect: Effect, expected: object) -> object:
 def rules(**changes: Any) -> Rules:
     settings: dict[str, Any] = {
         "policy": POLICY,
+        "masking": masking(POLICY.masking),
         "upstream_hosts": {
             Upstream.COPILOT_API: "api.githubcopilot.com",
             Upstream.COPILOT_PROXY: "copilot-proxy.githubusercontent.com",
@@ -193,6 +212,12 @@ def rules(**changes: Any) -> Rules:
         "sessions": Sessions(gap_seconds=1800),
     }
     return Rules(**{**settings, **changes})
+
+
+def masking_rules(prompts: Action, answers: Action) -> Rules:
+    """Return rules by which secrets are treated so."""
+    policy = replace(POLICY, masking=MaskingPolicy((RuleSetPolicy("secrets", None, prompts, answers),)))
+    return rules(policy=policy, masking=masking(policy.masking))
 
 
 def request(

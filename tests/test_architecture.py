@@ -22,14 +22,15 @@ ONLY_IN = {
     "azure": [],
     "prometheus_client": ["extproc.metrics", "extproc.operations"],
     "aiohttp": ["extproc.keys.*", "extproc.credentials.*", "extproc.serve", "extproc.operations", "extproc.dev.*"],
-    "sqlite3": ["extproc.store.sqlite"],
+    "sqlite3": ["extproc.store.sqlite", "extproc.store.sqlite_findings"],
+    "kingfisher_sdk": ["extproc.masking.detector"],
     "extproc.dev": ["extproc.dev.*", "extproc.cli"],
     "envoy_data_plane": [],
     "tests": [],
 }
 
-# From the lowest to the highest: a module imports only from its own layer or lower ones. Where several patterns fit,
-# the lowest layer is meant.
+# From the lowest to the highest: a module imports only from its own layer or lower ones. A module's own name counts
+# before a pattern that fits it.
 VOCABULARY = [
     "extproc",
     "extproc.errors",
@@ -45,6 +46,11 @@ VOCABULARY = [
 ]
 LOGIC = [
     "extproc.echo",
+    "extproc.encoding",
+    "extproc.globs",
+    "extproc.json_body",
+    "extproc.tool_paths",
+    "extproc.masking*",
     "extproc.identity*",
     "extproc.policy",
     "extproc.dialect*",
@@ -57,6 +63,7 @@ LOGIC = [
 EXCHANGE = ["extproc.exchange"]
 ADAPTERS = [
     "extproc.wire",
+    "extproc.masking.detector",
     "extproc.store*",
     "extproc.keys*",
     "extproc.credentials*",
@@ -65,6 +72,7 @@ ADAPTERS = [
     "extproc.logs",
     "extproc.yaml_file",
     "extproc.policy_file",
+    "extproc.policy_masking",
     "extproc.replay",
 ]
 LAYERS = [
@@ -76,9 +84,10 @@ LAYERS = [
     ["extproc.config"],
     ["extproc.serve"],
     ["extproc.dev*"],
-    ["extproc.cli", "extproc.__main__"],
+    ["extproc.cli", "extproc.commands*", "extproc.__main__"],
 ]
-PURE = [*VOCABULARY, *LOGIC, *EXCHANGE]
+PURE = LAYERS.index(EXCHANGE)
+"""Layers up to this one do no input or output."""
 IMPURE = ["asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "sys", "threading", "time", "yaml"]
 
 
@@ -120,7 +129,9 @@ def belongs_to(imported: str, package: str) -> bool:
 
 
 def layer_of(module: str) -> int:
-    return next(number for number, patterns in enumerate(LAYERS) if is_in(module, patterns))
+    named = [number for number, patterns in enumerate(LAYERS) if module in patterns]
+    fitting = [number for number, patterns in enumerate(LAYERS) if is_in(module, patterns)]
+    return (named or fitting)[0]
 
 
 def test_this_test_sees_the_modules_it_speaks_of() -> None:
@@ -141,7 +152,7 @@ def test_imports_point_to_the_same_layer_or_a_lower_one(module: str) -> None:
     assert sorted(one for one in used if layer_of(one) > layer_of(module)) == []
 
 
-@pytest.mark.parametrize("module", sorted(name for name in MODULES if is_in(name, PURE)))
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if layer_of(name) <= PURE))
 def test_pure_modules_import_nothing_that_does_io(module: str) -> None:
     assert sorted(one for one in imports(module) if one.partition(".")[0] in IMPURE) == []
 

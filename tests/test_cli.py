@@ -98,13 +98,24 @@ def state(tmp_path: Path) -> Path:
 def test_a_good_policy_is_checked_with_0(extproc: Extproc) -> None:
     run = extproc("policy", "check", DEV_POLICY)
     assert (run.code, run.err) == (0, "")
-    assert "2 rules, default deny" in run.out
+    assert "3 rules, default deny; rule sets for masking: 1 (secrets)" in run.out
+
+
+def test_a_check_names_the_rule_sets_that_are_in_use(extproc: Extproc, tmp_path: Path) -> None:
+    (tmp_path / "acme.yaml").write_text("rules: [{id: acme-key, name: acme, pattern: '\\b(acme_[a-z0-9]{20})\\b'}]\n")
+    sets = "masking: {secrets: {prompts: off, answers: off}"
+    (tmp_path / "p.yaml").write_text(
+        f"version: 1\n{sets}, rule-files: [{{name: acme, file: acme.yaml}}]}}\nrules: []\n"
+    )
+    assert "rule sets for masking: 1 (acme)" in extproc("policy", "check", "p.yaml").out
+    (tmp_path / "p.yaml").write_text(f"version: 1\n{sets}}}\nrules: []\n")
+    assert "rule sets for masking: 0, so nothing is masked" in extproc("policy", "check", "p.yaml").out
 
 
 def test_a_check_in_json_has_the_digest_that_records_carry(extproc: Extproc) -> None:
     (row,) = extproc("policy", "check", DEV_POLICY, "--json").rows
     digest = hashlib.sha256(Path(DEV_POLICY).read_bytes()).hexdigest()
-    assert row == {"file": DEV_POLICY, "rules": 2, "digest": digest, "warnings": []}
+    assert row == {"file": DEV_POLICY, "rules": 3, "rule_sets": ["secrets"], "digest": digest, "warnings": []}
 
 
 def test_a_bad_policy_is_told_line_by_line_with_2(extproc: Extproc, tmp_path: Path) -> None:
@@ -135,7 +146,12 @@ def test_a_decision_is_explained(extproc: Extproc) -> None:
     run = extproc("policy", "explain", "--as", "mallory", "--file", DEV_POLICY, "--json")
     (row,) = run.rows
     assert (row["effect"], row["rule_id"]) == ("deny", "default")
-    assert [trial["rule_id"] for trial in row["trials"]] == ["developers-models", "developers-metadata", "default"]
+    assert [trial["rule_id"] for trial in row["trials"]] == [
+        "developers-models",
+        "developers-github",
+        "developers-metadata",
+        "default",
+    ]
 
 
 EXACT = """\

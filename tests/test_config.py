@@ -10,6 +10,7 @@ from extproc.config import Config
 from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
 from extproc.identity.issuers import ActionsIssuer, EntraIssuer, OidcIssuer
+from extproc.masking.policy import MaskingPolicy
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 POLICY = "version: 1\ncredential: github\nrules:\n  - id: all\n    effect: allow\n"
@@ -45,6 +46,8 @@ def test_a_plain_file_has_the_defaults(tmp_path: Path) -> None:
     found = load(tmp_path)
     assert found.settings.listen == ["unix:/run/extproc/ext_proc.sock"]
     assert found.settings.operations == "0.0.0.0:9464"
+    assert found.base / found.settings.rule_cache == tmp_path / "rule-cache"
+    assert found.policy.masking == MaskingPolicy()
     limits = found.settings.limits
     assert (limits.max_request_bytes, limits.max_answer_bytes, limits.max_event_bytes) == (10 << 20, 32 << 20, 4 << 20)
     assert (limits.idle_seconds, limits.total_seconds, limits.drain_seconds) == (840, 3600, 30)
@@ -81,6 +84,7 @@ def test_everything_of_the_file_arrives(tmp_path: Path) -> None:
         "    upstreams: [copilot-api]\n    exchange: { url: 'http://127.0.0.1:1/t', timeout_seconds: 2.5 }",
     )
     text += (
+        "rule_cache: /var/cache/rules\n"
         "listen: ['127.0.0.1:50051']\noperations: '[::1]:9464'\nupstreams: { github-api: api.acme.ghe.com }\n"
         "limits: { max_request_bytes: 5, drain_seconds: 0, session_gap_seconds: 1.5 }\n"
     )
@@ -94,6 +98,7 @@ def test_everything_of_the_file_arrives(tmp_path: Path) -> None:
     assert "editor-version" in credential.exchange.headers
     assert found.upstream_hosts[Upstream.GITHUB_API] == "api.acme.ghe.com"
     assert found.upstream_hosts[Upstream.COPILOT_API] == "api.githubcopilot.com"
+    assert found.settings.rule_cache == Path("/var/cache/rules")
     assert found.settings.limits.max_request_bytes == 5
     assert found.settings.limits.session_gap_seconds == 1.5
 
@@ -135,6 +140,7 @@ def test_a_github_actions_entry_trusts_the_workflows_of_its_owners(tmp_path: Pat
         ("{ file: token }", "{ file: token }\nlimits: { max_exchanges: many }", "gateway.yaml:9: limits.max_exchanges"),
         ("{ file: token }", "{ file: token }\nupstreams: { gitlab: x }", "gateway.yaml:9: upstreams.gitlab"),
         ("{ file: token }", "{ file: token }\nlisten: []", "gateway.yaml:9: listen"),
+        ("{ file: token }", "{ file: token }\nrule_cache: 1", "gateway.yaml:9: rule_cache"),
     ],
 )
 def test_a_fault_is_told_with_file_line_and_key(tmp_path: Path, before: str, after: str, said: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from extproc.endpoint import Endpoint, EndpointKind, Upstream, model_endpoint, path_fault, upstream_of
+from extproc.endpoint import Endpoint, EndpointKind, Upstream, endpoint_of, path_fault, upstream_of
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,9 @@ from extproc.endpoint import Endpoint, EndpointKind, Upstream, model_endpoint, p
         ("gateway.example", "/username", Upstream.COPILOT_API),
         ("gateway.example", "/copilot_internal/v2/token", Upstream.GITHUB_API),
         ("gateway.example", "/search/code", Upstream.GITHUB_API),
+        ("gateway.example", "/chunks", Upstream.GITHUB_API),
+        ("gateway.example", "/embeddings/models", Upstream.GITHUB_API),
+        ("gateway.example", "/embeddings", Upstream.COPILOT_API),
         ("gateway.example", "/search", Upstream.COPILOT_API),
         ("gateway.example", "/v1/engines/gpt/completions", Upstream.COPILOT_PROXY),
         # Only whole host names are GitHub's.
@@ -40,27 +43,140 @@ def test_host_and_then_path_choose_the_upstream(host: str, path: str, upstream: 
     assert upstream_of(host, path) is upstream
 
 
-def test_chat_is_posted_to_either_of_its_paths_and_loses_its_version() -> None:
-    expected = Endpoint(EndpointKind.CHAT, Upstream.COPILOT_API, "/chat/completions")
-    assert model_endpoint("POST", Upstream.COPILOT_API, "/chat/completions") == expected
-    assert model_endpoint("POST", Upstream.COPILOT_API, "/v1/chat/completions") == expected
+COPILOT, PROXY, GITHUB = Upstream.COPILOT_API, Upstream.COPILOT_PROXY, Upstream.GITHUB_API
+
+
+@pytest.mark.parametrize(
+    ("method", "upstream", "path", "kind"),
+    [
+        ("POST", COPILOT, "/chat/completions", "chat"),
+        ("POST", PROXY, "/chat/completions", "chat"),
+        ("POST", COPILOT, "/completions", "completions"),
+        ("POST", PROXY, "/v1/engines/gpt-41-copilot/completions", "completions"),
+        ("POST", COPILOT, "/responses", "responses"),
+        ("POST", COPILOT, "/v1/messages", "messages"),
+        ("POST", COPILOT, "/v1/messages/count_tokens", "messages"),
+        ("POST", COPILOT, "/embeddings", "embeddings"),
+        ("POST", GITHUB, "/embeddings", "embeddings"),
+        ("POST", GITHUB, "/embeddings/code/search", "embeddings"),
+        ("POST", GITHUB, "/chunks", "embeddings"),
+        ("POST", COPILOT, "/agents", "agents"),
+        ("POST", COPILOT, "/agents/chat", "agents"),
+        ("POST", COPILOT, "/agents/github-code-review", "agents"),
+        ("GET", COPILOT, "/agents/sessions/1/logs", "agents"),
+        ("PUT", COPILOT, "/agents/swe/internal/memory/v0/acme/app", "agents"),
+        ("GET", COPILOT, "/models", "models"),
+        ("GET", PROXY, "/models", "models"),
+        ("GET", COPILOT, "/models/gpt-4.1", "models"),
+        ("GET", GITHUB, "/embeddings/models", "models"),
+        ("POST", COPILOT, "/models/session", "models"),
+        ("POST", COPILOT, "/models/session/intent", "models"),
+        ("POST", COPILOT, "/models/gpt-4.1/policy", "models"),
+        ("POST", COPILOT, "/auto", "models"),
+        ("POST", COPILOT, "/mcp", "mcp"),
+        ("POST", COPILOT, "/mcp/", "mcp"),
+        ("GET", COPILOT, "/mcp/readonly", "mcp"),
+        ("DELETE", COPILOT, "/mcp/x/issues/readonly", "mcp"),
+        ("GET", GITHUB, "/", "github"),
+        ("GET", GITHUB, "/user", "github"),
+        ("HEAD", GITHUB, "/repos/ACME/app", "github"),
+        ("PUT", GITHUB, "/repos/acme/app/contents/a%20b/Copilot_internal.py", "github"),
+        ("POST", GITHUB, "/repos/acme/app/copilot_internal/embeddings_index", "github"),
+        ("PATCH", GITHUB, "/repos/acme/app/pulls/1", "github"),
+        ("DELETE", GITHUB, "/repos/acme/app/git/refs/heads/x", "github"),
+        ("GET", GITHUB, "/copilot/mcp_registry", "github"),
+        ("POST", GITHUB, "/graphql", "graphql"),
+    ],
+)
+def test_every_endpoint_of_copilot_and_github_is_known(method: str, upstream: Upstream, path: str, kind: str) -> None:
+    model = "gpt-41-copilot" if "engines" in path else None
+    assert endpoint_of(method, upstream, path) == Endpoint(EndpointKind(kind), upstream, path, model)
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/responses", "/embeddings"])
+def test_what_openai_sdks_post_loses_its_version(path: str) -> None:
+    versioned = endpoint_of("POST", COPILOT, f"/v1{path}")
+    assert versioned == endpoint_of("POST", COPILOT, path)
+    assert versioned is not None
+    assert endpoint_of("POST", COPILOT, f"/v1/v1{path}") is None
+
+
+def test_models_are_listed_with_and_without_a_version() -> None:
+    assert endpoint_of("GET", COPILOT, "/v1/models") == Endpoint(EndpointKind.MODELS, COPILOT, "/models")
+    assert endpoint_of("GET", COPILOT, "/v1/models/o1") == Endpoint(EndpointKind.MODELS, COPILOT, "/models/o1")
 
 
 @pytest.mark.parametrize(
     ("method", "upstream", "path"),
     [
-        ("GET", Upstream.COPILOT_API, "/chat/completions"),
-        ("post", Upstream.COPILOT_API, "/chat/completions"),
-        ("POST", Upstream.GITHUB_API, "/chat/completions"),
-        ("POST", Upstream.COPILOT_API, "/chat/completions/"),
-        ("POST", Upstream.COPILOT_API, "/Chat/completions"),
-        ("POST", Upstream.COPILOT_API, "/v2/chat/completions"),
-        ("POST", Upstream.COPILOT_API, "/chat%2Fcompletions"),
-        ("POST", Upstream.COPILOT_API, "/responses"),
+        ("GET", COPILOT, "/chat/completions"),
+        ("post", COPILOT, "/chat/completions"),
+        ("POST", GITHUB, "/chat/completions"),
+        ("POST", GITHUB, "/v1/chat/completions"),
+        ("POST", COPILOT, "/chat/completions/"),
+        ("POST", COPILOT, "/Chat/completions"),
+        ("POST", COPILOT, "/v2/chat/completions"),
+        ("POST", COPILOT, "/chat%2Fcompletions"),
+        ("POST", COPILOT, "/chat/complet\u0131ons"),
+        ("POST", COPILOT, "/chat/completions\n"),
+        ("POST", COPILOT, "/messages"),
+        ("POST", PROXY, "/embeddings"),
+        ("POST", COPILOT, "/chunks"),
+        ("POST", PROXY, "/v1/engines/a/b/completions"),
+        ("POST", PROXY, "/v1/engines/\uff41/completions"),
+        ("POST", COPILOT, "/models"),
+        ("DELETE", COPILOT, "/models/gpt-4.1"),
+        ("GET", COPILOT, "/models/gpt-4.1/policy"),
+        ("DELETE", COPILOT, "/agents/sessions/1"),
+        ("POST", COPILOT, "/agentsmith"),
+        ("POST", PROXY, "/mcp"),
+        ("POST", COPILOT, "/mcpx"),
+        ("GET", COPILOT, "/repos/acme/app"),
+        ("GET", COPILOT, "/_ping"),
+        ("GET", GITHUB, "/graphql"),
+        ("POST", GITHUB, "/graphql/"),
+        ("POST", GITHUB, "/GraphQL"),
+        ("POST", GITHUB, "/graphql;a"),
+        ("POST", GITHUB, "/graphql.json"),
+        ("POST", GITHUB, "/api/graphql"),
+        ("OPTIONS", GITHUB, "/user"),
+        ("TRACE", GITHUB, "/user"),
+        ("GET", GITHUB, "user"),
+        ("GET", GITHUB, ""),
+        ("GET", GITHUB, "//user"),
     ],
 )
-def test_what_is_not_exactly_a_model_endpoint_is_none(method: str, upstream: Upstream, path: str) -> None:
-    assert model_endpoint(method, upstream, path) is None
+def test_what_is_not_exactly_an_endpoint_is_none(method: str, upstream: Upstream, path: str) -> None:
+    assert endpoint_of(method, upstream, path) is None
+
+
+TOKEN_PATHS = [
+    "/copilot_internal/v2/token",
+    "/copilot_internal/v2/nltoken",
+    "/copilot_internal/user",
+    "/copilot_internal",
+    "/Copilot_Internal/v2/token",
+    "/copilot%5Finternal/v2/token",
+    "/copilot%255Finternal/v2/token",
+    "/copilot_internal;x/v2/token",
+    "/copilot_internal.json",
+    "/api/v3/copilot_internal/v2/token",
+    "/\uff43opilot_internal/v2/token",
+]
+
+
+@pytest.mark.parametrize("path", TOKEN_PATHS)
+@pytest.mark.parametrize("upstream", Upstream)
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_token_endpoints_are_never_known_however_they_are_spelled(method: str, upstream: Upstream, path: str) -> None:
+    assert endpoint_of(method, upstream, path) is None
+
+
+@given(st.sampled_from(["GET", "POST", "PUT", "x"]), st.sampled_from(Upstream), st.text(), st.text())
+def test_no_path_makes_routing_raise(method: str, upstream: Upstream, start: str, rest: str) -> None:
+    for path in (start, f"/{start}/{rest}", f"/mcp/{rest}", f"/repos/{rest}"):
+        found = endpoint_of(method, upstream, path)
+        assert found is None or found.path == path
 
 
 @pytest.mark.parametrize(

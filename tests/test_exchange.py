@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.dialect.port import BadRequest
 from extproc.effects import (
+    Compute,
     Fail,
     FetchCredential,
     Finish,
@@ -26,6 +31,7 @@ from extproc.effects import (
 from extproc.endpoint import Upstream
 from extproc.errors import Code, Refusal
 from extproc.events import (
+    Computed,
     CredentialReady,
     End,
     Ended,
@@ -41,8 +47,11 @@ from extproc.events import (
     ResponseTrailers,
 )
 from extproc.exchange import DECISION_HEADER, PIECE_BYTES, Exchange, IllegalEvent, Phase
+from extproc.masking.finding import Action
 from extproc.recording.document import Outcome
+from extproc.rules import Rules
 from extproc.secret import Secret
+from tests.detecting import FINGERPRINTS, masking
 from tests.playbook import (
     ALICE,
     ANSWER,
@@ -50,8 +59,10 @@ from tests.playbook import (
     FETCH,
     IDENTIFY,
     MALLORY,
+    MASKED,
     OPENING,
     PROMPT,
+    SECRET,
     START,
     STEP,
     STREAM,
@@ -61,6 +72,7 @@ from tests.playbook import (
     Playbook,
     asked,
     closing,
+    masking_rules,
     refused,
     released,
     request,
@@ -130,34 +142,43 @@ def test_a_stream_passes_as_it_arrives_but_for_its_end_which_waits_for_the_recor
         True,
         {"input_tokens": 3, "output_tokens": 2},
     )
-    assert [piece[1:] for piece in book.closing["timing"]["pieces"]] == [("0.text", 3), ("0.text", 9)]
+    assert [piece[1:] for piece in book.closing["timing"]["pieces"]] == [("0.text", 7), ("0.text", 5)]
 
 
-def test_metadata_without_a_body_is_decided_at_once_and_its_answer_passes_unread() -> None:
-    book = Playbook()
-    assert (
-        book
-        >> request("GET", "/models?x=1", end_of_stream=True)
-        << IDENTIFY
-        >> Identified(ALICE)
-        << FETCH
-        >> CredentialReady(CREDENTIAL)
-        << OPENING
-        >> Recorded()
-        << PassRequestHeaders
-        >> response()
-        << PassResponseHeaders
-        >> ResponseBody(b"not JSON", end_of_stream=False)
-        << PassResponseBody(b"not JSON", end_of_stream=False)
-        >> ResponseBody(b"", end_of_stream=True)
-        << COMPLETED
-        >> Recorded()
-        << PassResponseBody(b"", end_of_stream=True)
-        << Finish
-    )
+def pinged() -> Playbook:
+    """Return a request for metadata up to its answer."""
+    book = Playbook() >> request("GET", "/_ping?x=1", end_of_stream=True) << IDENTIFY >> Identified(ALICE) << FETCH
+    return book >> CredentialReady(CREDENTIAL) << OPENING >> Recorded() << PassRequestHeaders
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "body"),
+    [
+        (200, "application/json", b'{"ok":"certainly"}'),
+        (200, "application/json", b"not JSON at all"),
+        (500, "application/json", b'{"message":"certainly not"}'),
+        (200, "text/plain", b"a plain text, as it is"),
+    ],
+)
+def test_metadata_is_decided_at_once_passes_unread_and_is_recorded_without_bodies(
+    status: int, content_type: str, body: bytes
+) -> None:
+    book = pinged()
+    for event in (response(status, content_type), ResponseBody(body, end_of_stream=True), Recorded()):
+        book = book.skip(event)
+    assert b"".join(one.data for one in book.effects if isinstance(one, PassResponseBody)) == body
+    assert book.effects[-1] == Finish()
     assert book.opening["request"]["endpoint"] == "metadata"
-    assert "text" not in book.closing["response"]
-    assert (":path", "/models?x=1") in book.first(PassRequestHeaders).set_headers
+    assert book.opening["request"]["model"] is None
+    assert "messages" not in book.opening["request"]
+    assert (":path", "/_ping?x=1") in book.first(PassRequestHeaders).set_headers
+    response_entry = book.closing["response"]
+    assert response_entry == {
+        "status": status,
+        "upstream_status": status,
+        "content_type": content_type,
+        "body_bytes": len(body),
+    }
 
 
 def test_an_answer_without_a_body_is_recorded_before_its_headers_pass() -> None:
@@ -315,7 +336,7 @@ def test_an_identity_provider_that_is_down_counts_as_a_failure_of_the_gateway() 
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/unknown"), ("GET", "/chat/completions"), ("DELETE", "/repos/a/b")]
+    ("method", "path"), [("POST", "/unknown"), ("GET", "/chat/completions"), ("DELETE", "/models")]
 )
 def test_an_endpoint_nobody_knows_is_not_passed_on(method: str, path: str) -> None:
     book = Playbook() >> request(method, path, end_of_stream=True) << IDENTIFY >> Identified(ALICE)
@@ -332,10 +353,12 @@ def test_policy_denies_a_chat_with_422_so_that_clients_show_the_reason() -> None
     assert json.loads(book.first(Respond).body)["error"]["message"] == book.opening["decision"]["reason"]
 
 
-def test_policy_denies_metadata_with_403() -> None:
-    book = Playbook() >> request("GET", "/models", end_of_stream=True) << IDENTIFY >> Identified(MALLORY)
+@pytest.mark.parametrize("path", ["/models", "/_ping", "/mcp", "/user"])
+def test_policy_denies_with_403_where_no_model_answers(path: str) -> None:
+    book = Playbook() >> request("GET", path, end_of_stream=True) << IDENTIFY >> Identified(MALLORY)
     book = book << refused(Outcome.DENIED, Code.POLICY_DENIED) >> Recorded()
-    assert book << Answered(403, Code.POLICY_DENIED) << Finish
+    assert book << Respond << Finish
+    assert (book.first(Respond).status, book.first(Respond).details) == (403, Code.POLICY_DENIED)
 
 
 def test_a_request_body_that_is_too_large_is_refused_as_soon_as_it_is() -> None:
@@ -450,8 +473,8 @@ def test_a_401_of_the_upstream_is_the_gateways_problem_not_the_developers() -> N
         (response(200, "text/plain"), Code.UPSTREAM_CONTENT_TYPE),
         (response(200, None), Code.UPSTREAM_CONTENT_TYPE),
         (response(302, None, ("location", "https://elsewhere")), Code.UPSTREAM_CONTENT_TYPE),
-        (response(200, "application/json", ("content-encoding", "gzip")), Code.UPSTREAM_ENCODED),
-        (response(200, "text/event-stream", ("content-encoding", "br")), Code.UPSTREAM_ENCODED),
+        (response(200, "application/json", ("content-encoding", "aes128gcm")), Code.UPSTREAM_ENCODED),
+        (response(200, "text/event-stream", ("content-encoding", "dcb")), Code.UPSTREAM_ENCODED),
     ],
 )
 def test_an_answer_of_another_kind_is_withheld(headers: Event, code: Code) -> None:
@@ -460,10 +483,28 @@ def test_an_answer_of_another_kind_is_withheld(headers: Event, code: Code) -> No
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[]", b'{"object":"x"}', b"\xff", b"null"])
-def test_json_that_is_not_an_answer_is_withheld(body: bytes) -> None:
-    book = released() >> response() >> ResponseBody(body, end_of_stream=True)
-    book = book << closing(Outcome.UPSTREAM_ERROR, Code.UPSTREAM_MALFORMED) >> Recorded()
-    assert book << Answered(502, Code.UPSTREAM_MALFORMED) << Finish
+def test_json_that_is_not_an_answer_passes_and_is_recorded_as_the_text_it_is(body: bytes) -> None:
+    book = released() >> response() >> ResponseBody(body, end_of_stream=True) << COMPLETED >> Recorded()
+    assert book << PassResponseHeaders << PassResponseBody(body, end_of_stream=True) << Finish
+    assert book.closing["response"].get("unparsed", [""]) == [body.decode("utf-8", "replace")]
+
+
+def test_a_compressed_answer_goes_on_decoded() -> None:
+    packed = gzip.compress(ANSWER)
+    headers = response(200, "application/json", ("content-encoding", "gzip"), ("content-length", str(len(packed))))
+    book = released() >> headers >> ResponseBody(packed, end_of_stream=True) << COMPLETED >> Recorded()
+    length = ("content-length", str(len(ANSWER)))
+    book = book << PassResponseHeaders([(DECISION_HEADER, "0" * 32), length], ["content-encoding"])
+    assert book << PassResponseBody(ANSWER, end_of_stream=True) << Finish
+    assert (book.closing["response"]["text"], book.closing["response"]["body_bytes"]) == ("Hello", len(packed))
+
+
+def test_a_compressed_answer_that_breaks_off_is_withheld() -> None:
+    book = released() >> response(200, "application/json", ("content-encoding", "gzip"))
+    book = book >> ResponseBody(gzip.compress(ANSWER)[:-4], end_of_stream=True)
+    book = book << closing(Outcome.UPSTREAM_ERROR, Code.UPSTREAM_ENCODED) >> Recorded()
+    assert book << Answered(502, Code.UPSTREAM_ENCODED) << Finish
+    assert "text" not in book.closing["response"]
 
 
 def test_a_held_answer_that_is_too_large_is_withheld_as_soon_as_it_is() -> None:
@@ -510,29 +551,34 @@ def test_a_header_that_repeats_the_credential_is_masked() -> None:
 
 
 def answer_saying(text: str) -> bytes:
-    return json.dumps({"choices": [{"index": 0, "message": {"content": text}}]}).encode()
+    # As it is written anew where it is masked.
+    return msgspec.json.encode({"choices": [{"index": 0, "message": {"content": text}}]})
 
 
 def event_saying(text: str) -> bytes:
-    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}).encode() + b"\n\n"
+    return b"data: " + msgspec.json.encode({"choices": [{"index": 0, "delta": {"content": text}}]}) + b"\n\n"
 
 
-def test_a_json_answer_that_repeats_the_credential_is_masked_and_recorded_masked() -> None:
-    book = released() >> response() >> ResponseBody(answer_saying(f"it is {UPSTREAM_TOKEN}"), end_of_stream=True)
+@pytest.mark.parametrize("spelled", [UPSTREAM_TOKEN, "".join(f"\\u{ord(char):04x}" for char in UPSTREAM_TOKEN)])
+def test_a_json_answer_that_repeats_the_credential_is_masked_and_recorded_masked(spelled: str) -> None:
+    body = answer_saying("it is HERE").replace(b"HERE", spelled.encode())
+    book = released() >> response() >> ResponseBody(body, end_of_stream=True)
     masked = answer_saying("it is [MASKED:gateway-credential]")
     length = ("content-length", str(len(masked)))
     book = book << COMPLETED >> Recorded() << PassResponseHeaders([(DECISION_HEADER, "0" * 32), length], [])
     assert book << PassResponseBody(masked, end_of_stream=True) << Finish
     assert UPSTREAM_TOKEN not in repr(book.closing)
+    assert [one["rule"] for one in book.closing["findings"]] == ["gateway-credential"]
 
 
-def test_a_json_answer_that_spells_the_credential_in_escapes_is_withheld() -> None:
-    hidden = "".join(f"\\u{ord(char):04x}" for char in UPSTREAM_TOKEN)
-    body = answer_saying("HERE").replace(b"HERE", hidden.encode())
-    book = released() >> response() >> ResponseBody(body, end_of_stream=True)
-    book = book << closing(Outcome.UPSTREAM_ERROR, Code.UPSTREAM_ECHO) >> Recorded()
-    assert book << Answered(502, Code.UPSTREAM_ECHO) << Finish
-    assert UPSTREAM_TOKEN not in repr(book.closing)
+def test_the_gateways_credential_is_called_so_even_where_a_rule_knows_its_form() -> None:
+    token = "gho_aB3dE5gH7jK9mN1pQ3sT5vW7xY9zA2cD4eF6"
+    credential = replace(CREDENTIAL, authorization=Secret(f"Bearer {token}"), secrets=(Secret(token),))
+    book = Playbook() >> request() << IDENTIFY >> Identified(ALICE) >> RequestBody(PROMPT, end_of_stream=True)
+    book = (book << FETCH >> CredentialReady(credential) << OPENING).skip(Recorded())
+    book = book >> response() >> ResponseBody(answer_saying(f"it is {token}"), end_of_stream=True) << COMPLETED
+    assert book.skip(Recorded())
+    assert book.closing["response"]["text"] == "it is [MASKED:gateway-credential]"
 
 
 def test_an_error_body_that_repeats_the_credential_is_masked() -> None:
@@ -543,14 +589,13 @@ def test_an_error_body_that_repeats_the_credential_is_masked() -> None:
 
 
 def test_metadata_that_repeats_the_credential_is_masked() -> None:
-    book = Playbook() >> request("GET", "/models", end_of_stream=True) << IDENTIFY >> Identified(ALICE) << FETCH
-    book = book >> CredentialReady(CREDENTIAL) << OPENING >> Recorded() << PassRequestHeaders
-    book = book >> response() << PassResponseHeaders
-    book = book >> ResponseBody(b"ab" + UPSTREAM_TOKEN[:9].encode(), end_of_stream=False)
-    book = book << PassResponseBody(b"ab", end_of_stream=False)
-    book = book >> ResponseBody(UPSTREAM_TOKEN[9:].encode() + b"c", end_of_stream=True)
-    book = book << PassResponseBody(b"[MASKED:gateway-credential]c", end_of_stream=False) << COMPLETED
-    assert book >> Recorded() << PassResponseBody(b"", end_of_stream=True) << Finish
+    book = pinged() >> response(200, "text/plain") << PassResponseHeaders
+    book = book >> ResponseBody(b"ab " + UPSTREAM_TOKEN[:9].encode(), end_of_stream=False)
+    book = book << PassResponseBody(b"ab ", end_of_stream=False)
+    book = book >> ResponseBody(UPSTREAM_TOKEN[9:].encode() + b" c", end_of_stream=False)
+    book = book << PassResponseBody(b"[MASKED:gateway-credential] ", end_of_stream=False)
+    book = book >> ResponseBody(b"", end_of_stream=True) << COMPLETED
+    assert book >> Recorded() << PassResponseBody(b"c", end_of_stream=True) << Finish
 
 
 @given(cut=st.integers(0, 200))
@@ -562,42 +607,58 @@ def test_a_stream_that_repeats_the_credential_within_one_event_is_masked_whereve
 
 
 @given(cuts=st.sets(st.integers(1, len(UPSTREAM_TOKEN) - 1), min_size=1))
-def test_a_stream_that_spreads_the_credential_over_events_is_cut_before_any_of_it_passes(cuts: set[int]) -> None:
+def test_a_stream_that_spreads_the_credential_over_events_is_masked_where_it_began(cuts: set[int]) -> None:
     edges = [0, *sorted(cuts), len(UPSTREAM_TOKEN)]
     parts = [UPSTREAM_TOKEN[start:end] for start, end in pairwise(edges)]
-    book = released() >> response(200, "text/event-stream") << PassResponseHeaders
-    hello = event_saying("it is: ")
-    book = book >> ResponseBody(hello, end_of_stream=False) << PassResponseBody(hello, end_of_stream=False)
-    said = ""
-    for part in parts[:-1]:
-        said += part
-        book = book >> ResponseBody(event_saying(part), end_of_stream=False)
-        # Up to three letters are anybody's; from four on nothing passes.
-        if len(said) < 4:
-            book = book << PassResponseBody(event_saying(part), end_of_stream=False)
-    book = book >> ResponseBody(event_saying(parts[-1]), end_of_stream=False)
-    book = book << closing(Outcome.UPSTREAM_ERROR, Code.UPSTREAM_ECHO) >> Recorded()
-    assert book << Fail(Code.UPSTREAM_ECHO)
-    assert "text" not in book.closing["response"]
+    events = [event_saying(text) for text in ("it is: ", *parts, " so")]
+    passed, book = stream_through(released(), [*events, b"data: [DONE]\n\n"])
+    masked = ["it is: ", "[MASKED:gateway-credential]", *([""] * (len(parts) - 1)), " so"]
+    assert passed == b"".join(map(event_saying, masked)) + b"data: [DONE]\n\n"
+    assert book.closing["response"]["text"] == "it is: [MASKED:gateway-credential] so"
+    assert book.closing["outcome"] == "completed"
 
 
 def test_text_that_only_begins_like_the_credential_is_released_once_that_shows() -> None:
-    first, second = event_saying(UPSTREAM_TOKEN[:10]), event_saying(" is how it begins")
+    first, second = event_saying(UPSTREAM_TOKEN[:10]), event_saying(" is how it begins ")
     book = released() >> response(200, "text/event-stream") << PassResponseHeaders
     book = book >> ResponseBody(first, end_of_stream=False) >> ResponseBody(second, end_of_stream=False)
     book = book << PassResponseBody(first + second, end_of_stream=False)
     last = first + b"data: [DONE]\n\n"
-    book = book >> ResponseBody(last, end_of_stream=True) << COMPLETED >> Recorded()
-    assert book << PassResponseBody(last, end_of_stream=True) << Finish
+    book = book >> ResponseBody(last, end_of_stream=True) << PassResponseBody(last, end_of_stream=False) << COMPLETED
+    assert book >> Recorded() << PassResponseBody(b"", end_of_stream=True) << Finish
+
+
+@pytest.mark.parametrize("end", [ResponseBody(b"", end_of_stream=True), ResponseTrailers(["x"])])
+def test_the_end_of_a_stream_in_either_form_lets_the_last_words_go(end: Event) -> None:
+    first = event_saying("it ends with gh")
+    book = released() >> response(200, "text/event-stream") << PassResponseHeaders
+    book = book >> ResponseBody(first, end_of_stream=False) >> end
+    book = book << closing(Outcome.UPSTREAM_ERROR, Code.UPSTREAM_INCOMPLETE) >> Recorded()
+    with_trailers = isinstance(end, ResponseTrailers)
+    book = book << PassResponseBody(first, end_of_stream=not with_trailers)
+    if with_trailers:
+        book = book << PassResponseTrailers(["x"])
+    assert book << Finish
+    assert book.closing["response"]["text"] == "it ends with gh"
 
 
 def test_a_stream_without_its_terminal_event_is_passed_and_counts_as_the_upstreams_error() -> None:
-    said = event_saying("cut short")
+    said = event_saying("cut short, ")
     book = released() >> response(200, "text/event-stream") << PassResponseHeaders
     book = book >> ResponseBody(said, end_of_stream=False) << PassResponseBody(said, end_of_stream=False)
     book = book >> ResponseBody(b"", end_of_stream=True)
     book = book << closing(Outcome.UPSTREAM_ERROR, Code.UPSTREAM_INCOMPLETE) >> Recorded()
     assert book << PassResponseBody(b"", end_of_stream=True) << Finish
+
+
+def test_the_stream_of_a_tools_server_may_end_when_it_likes() -> None:
+    call = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+    book = Playbook() >> request("POST", "/mcp") << IDENTIFY >> Identified(ALICE)
+    book = book >> RequestBody(call, end_of_stream=True) << FETCH >> CredentialReady(CREDENTIAL) << OPENING
+    note = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"half way, "}}\n\n'
+    passed, book = stream_through(book.skip(Recorded()), [note])
+    assert passed == note
+    assert (book.closing["outcome"], book.closing["error"]) == ("completed", None)
 
 
 def stream_through(book: Playbook, chunks: list[bytes]) -> tuple[bytes, Playbook]:
@@ -609,18 +670,243 @@ def stream_through(book: Playbook, chunks: list[bytes]) -> tuple[bytes, Playbook
     return b"".join(one.data for one in book.effects if isinstance(one, PassResponseBody)), book
 
 
+# --- masking ---------------------------------------------------------------------------------------------------------
+
+
+def prompt_saying(text: str) -> bytes:
+    return msgspec.json.encode({"model": "gpt-5", "messages": [{"role": "user", "content": text}]})
+
+
+def asked_with(rules: Rules, body: bytes) -> Playbook:
+    book = Playbook(Exchange("3" * 32, rules)) >> request() << IDENTIFY >> Identified(ALICE)
+    return book >> RequestBody(body, end_of_stream=True)
+
+
+def answered_with(rules: Rules, body: bytes, content_type: str = "application/json") -> Playbook:
+    book = asked_with(rules, PROMPT) << FETCH >> CredentialReady(CREDENTIAL) << OPENING
+    for event in (Recorded(), response(200, content_type), ResponseBody(body, end_of_stream=True), Recorded()):
+        book = book.skip(event)
+    return book
+
+
+def found(entry: dict[str, Any]) -> list[tuple[str, str, str, int, str]]:
+    return [(one["rule"], one["direction"], one["where"], one["offset"], one["action"]) for one in entry["findings"]]
+
+
+LOOKED = {"detectors": masking().detector.digest, "sets": {"secrets": "mask"}}
+
+
+def test_a_prompt_is_masked_for_the_upstream_and_in_its_record_which_says_what_was_found() -> None:
+    book = asked(body=prompt_saying(f"why is {SECRET} refused?")) >> Recorded()
+    masked = prompt_saying(f"why is {MASKED} refused?")
+    assert book << PassRequestHeaders << PassRequestBody(masked, end_of_stream=True)
+    assert ("content-length", str(len(masked))) in book.first(PassRequestHeaders).set_headers
+    opening = book.opening
+    assert opening["request"]["messages"] == [{"role": "user", "content": f"why is {MASKED} refused?"}]
+    assert found(opening) == [("npmjsaccesstoken", "prompt", "messages[0].content", 7, "mask")]
+    assert opening["findings"][0]["at"] == pytest.approx(2 * STEP * 1000)
+    assert opening["findings"][0]["fingerprint"] == FINGERPRINTS.of(SECRET)
+    assert opening["masking"] == {"prompt": LOOKED}
+
+
+def test_an_answer_is_masked_and_its_closing_says_what_was_found_there() -> None:
+    book = released() >> response() >> ResponseBody(answer_saying(f"use {SECRET} instead"), end_of_stream=True)
+    book = book << COMPLETED >> Recorded() << PassResponseHeaders
+    assert book << PassResponseBody(answer_saying(f"use {MASKED} instead"), end_of_stream=True) << Finish
+    assert found(book.closing) == [("npmjsaccesstoken", "answer", "choices[0].message.content", 4, "mask")]
+    assert book.closing["findings"][0]["at"] == pytest.approx(6 * STEP * 1000)
+    assert book.closing["masking"] == {"answer": LOOKED}
+    assert book.opening["findings"] == []
+
+
+def test_a_streamed_answer_is_masked_and_its_closing_says_when() -> None:
+    events = [event_saying(text) for text in ("use ", SECRET[:20], SECRET[20:], " instead")]
+    passed, book = stream_through(released(), [*events, b"data: [DONE]\n\n"])
+    assert passed == b"".join(map(event_saying, ("use ", MASKED, "", " instead"))) + b"data: [DONE]\n\n"
+    assert book.closing["response"]["text"] == f"use {MASKED} instead"
+    assert found(book.closing) == [("npmjsaccesstoken", "answer", "0.content", 4, "mask")]
+    assert book.closing["findings"][0]["at"] == pytest.approx(9 * STEP * 1000)
+    assert book.closing["masking"] == {"answer": LOOKED}
+
+
+def test_where_there_was_no_text_nothing_says_that_it_was_looked_at() -> None:
+    book = pinged() >> response(204, None, end_of_stream=True) << COMPLETED
+    assert book.skip(Recorded())
+    assert (book.opening["masking"], book.closing["masking"]) == (None, None)
+
+
+def test_a_request_that_policy_denies_is_recorded_masked() -> None:
+    book = Playbook() >> request() << IDENTIFY >> Identified(MALLORY)
+    book = book >> RequestBody(prompt_saying(f"my key is {SECRET}"), end_of_stream=True)
+    book = book << refused(Outcome.DENIED, Code.POLICY_DENIED) >> Recorded()
+    assert book << Answered(422, Code.POLICY_DENIED) << Finish
+    assert book.opening["request"]["messages"] == [{"role": "user", "content": f"my key is {MASKED}"}]
+    assert found(book.opening) == [("npmjsaccesstoken", "prompt", "messages[0].content", 10, "mask")]
+    assert SECRET not in repr(book.entries)
+
+
+def test_a_request_that_is_not_understood_is_not_recorded() -> None:
+    book = asked_with(rules(), f'{{"model": "{SECRET}"}}'.encode()) << refused(Outcome.DENIED, Code.REQUEST_BODY)
+    assert book >> Recorded() << Answered(400, Code.REQUEST_BODY) << Finish
+    assert SECRET not in repr(book.entries) + repr(book.first(Respond))
+
+
+def test_a_secret_in_the_query_is_not_recorded() -> None:
+    book = Playbook() >> request("GET", f"/_ping?q={SECRET}", end_of_stream=True) << IDENTIFY >> Identified(ALICE)
+    assert book << FETCH >> CredentialReady(CREDENTIAL) << OPENING
+    assert book.opening["request"]["path"] == f"/_ping?q={MASKED}"
+    assert [one[2] for one in found(book.opening)] == ["path"]
+
+
+BLOCKED_PROMPTS = masking_rules(Action.BLOCK, Action.MASK)
+BLOCKED_ANSWERS = masking_rules(Action.MASK, Action.BLOCK)
+OBSERVED = masking_rules(Action.OBSERVE, Action.OBSERVE)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/chat/completions", prompt_saying(SECRET), ("error", "code")),
+        ("/responses", msgspec.json.encode({"model": "gpt-5", "input": SECRET}), ("error", "code")),
+        ("/v1/messages", prompt_saying(SECRET), ("error", "code")),
+        (
+            "/mcp",
+            msgspec.json.encode(
+                {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "f", "arguments": {"a": SECRET}}}
+            ),
+            ("error", "data", "code"),
+        ),
+    ],
+)
+def test_a_prompt_that_policy_blocks_gets_422_in_its_dialect_and_nothing_leaves(
+    path: str, body: bytes, told: tuple[str, ...]
+) -> None:
+    book = Playbook(Exchange("3" * 32, BLOCKED_PROMPTS)) >> request("POST", path) << IDENTIFY >> Identified(ALICE)
+    book = book >> RequestBody(body, end_of_stream=True) << refused(Outcome.DENIED, Code.MASKING_BLOCKED) >> Recorded()
+    assert book << Respond << Finish
+    answer = book.first(Respond)
+    assert (answer.status, answer.details) == (422, "masking.blocked")
+    error = json.loads(answer.body)
+    assert error.get("type") == ("error" if "messages" in path else None)
+    for name in told:
+        error = error[name]
+    assert error == "masking.blocked"
+    assert b"npmjsaccesstoken" in answer.body
+    assert [one["action"] for one in book.opening["findings"]] == ["block"]
+    assert book.opening["masking"]["prompt"]["sets"] == {"secrets": "block"}
+    assert SECRET not in repr(book.entries) + repr(answer)
+
+
+def test_a_json_answer_that_policy_blocks_becomes_422() -> None:
+    book = answered_with(BLOCKED_ANSWERS, answer_saying(f"use {SECRET}"))
+    assert (book.first(Respond).status, book.first(Respond).details) == (422, "masking.blocked")
+    assert not [one for one in book.effects if isinstance(one, PassResponseHeaders | PassResponseBody)]
+    closing = book.closing
+    assert (closing["outcome"], closing["error"]["code"]) == ("denied", "masking.blocked")
+    assert (closing["response"]["status"], closing["response"]["upstream_status"]) == (422, 200)
+    assert [one["action"] for one in closing["findings"]] == ["block"]
+    assert SECRET not in repr(book.entries) + repr(book.effects)
+
+
+def blocked_stream() -> Playbook:
+    """Return a stream up to its ending by the gateway."""
+    book = asked_with(BLOCKED_ANSWERS, PROMPT) << FETCH >> CredentialReady(CREDENTIAL) << OPENING
+    book = book.skip(Recorded()) >> response(200, "text/event-stream") << PassResponseHeaders
+    book = book >> ResponseBody(event_saying("fine, "), end_of_stream=False) << PassResponseBody
+    return book >> ResponseBody(event_saying(f"{SECRET} "), end_of_stream=False) << PassResponseBody
+
+
+def test_a_streamed_answer_that_policy_blocks_ends_as_its_dialect_ends_and_is_recorded_so() -> None:
+    book = blocked_stream()
+    book = book >> ResponseBody(event_saying("and more ") + b"data: [DONE]\n\n", end_of_stream=False)
+    book = book >> ResponseBody(b"", end_of_stream=True) << closing(Outcome.DENIED, Code.MASKING_BLOCKED)
+    assert book >> Recorded() << PassResponseBody(b"", end_of_stream=True) << Finish
+    passed = b"".join(one.data for one in book.effects if isinstance(one, PassResponseBody))
+    assert passed.startswith(event_saying("fine, "))
+    assert passed.endswith(b"data: [DONE]\n\n")
+    assert b"npmjsaccesstoken" in passed
+    assert b"and more" not in passed
+    assert book.closing["response"]["status"] == 200
+    assert [one["action"] for one in book.closing["findings"]] == ["block"]
+    assert SECRET not in repr(book.entries) + repr(book.effects)
+
+
+def test_a_client_that_hangs_up_at_the_gateways_own_ending_did_not_give_up() -> None:
+    book = blocked_stream() >> Ended(End.CLIENT) << closing(Outcome.DENIED, Code.MASKING_BLOCKED)
+    assert book >> Recorded()
+
+
+def test_a_text_that_policy_blocks_is_cut_before_the_secret() -> None:
+    book = Playbook(Exchange("3" * 32, BLOCKED_ANSWERS)) >> request("GET", "/_ping", end_of_stream=True) << IDENTIFY
+    book = book >> Identified(ALICE) << FETCH >> CredentialReady(CREDENTIAL) << OPENING
+    book = book.skip(Recorded()) >> response(200, "text/plain") << PassResponseHeaders
+    book = book >> ResponseBody(f"{SECRET} ".encode(), end_of_stream=False)
+    book = book << closing(Outcome.DENIED, Code.MASKING_BLOCKED) >> Recorded()
+    assert book << Fail(Code.MASKING_BLOCKED)
+
+
+def test_what_is_only_observed_passes_unchanged_and_is_in_the_findings() -> None:
+    prompt, answer = prompt_saying(f"my key is {SECRET}"), answer_saying(f"so {SECRET} it is")
+    book = asked_with(OBSERVED, prompt) << FETCH >> CredentialReady(CREDENTIAL) << OPENING
+    book = book >> Recorded() << PassRequestHeaders << PassRequestBody(prompt, end_of_stream=True)
+    book = book >> response() >> ResponseBody(answer, end_of_stream=True) << COMPLETED
+    assert book >> Recorded() << PassResponseHeaders << PassResponseBody(answer, end_of_stream=True) << Finish
+    assert found(book.opening) == [("npmjsaccesstoken", "prompt", "messages[0].content", 10, "observe")]
+    assert found(book.closing) == [("npmjsaccesstoken", "answer", "choices[0].message.content", 3, "observe")]
+    assert book.closing["response"]["text"] == f"so {SECRET} it is"
+
+
+def test_a_stream_that_is_only_observed_passes_unchanged() -> None:
+    stream = b"".join(event_saying(text) for text in ("use ", SECRET[:20], SECRET[20:], " ")) + b"data: [DONE]\n\n"
+    book = answered_with(OBSERVED, stream, "text/event-stream")
+    assert b"".join(one.data for one in book.effects if isinstance(one, PassResponseBody)) == stream
+    assert found(book.closing) == [("npmjsaccesstoken", "answer", "0.content", 4, "observe")]
+    assert book.closing["outcome"] == "completed"
+
+
+def test_the_gateways_credential_is_masked_even_where_nothing_else_is() -> None:
+    off = masking_rules(Action.OFF, Action.OFF)
+    book = answered_with(off, answer_saying(f"{SECRET} and {UPSTREAM_TOKEN}"))
+    assert book.closing["response"]["text"] == f"{SECRET} and [MASKED:gateway-credential]"
+
+
+def test_whole_bodies_are_inspected_as_work_of_the_size_of_what_is_decoded() -> None:
+    book = Playbook() >> request() << Identify >> Identified(ALICE)
+    [work] = book.exchange.receive(RequestBody(PROMPT, end_of_stream=True), START + 1)
+    assert isinstance(work, Compute)
+    assert work.size == len(PROMPT)
+    book = released() >> response(200, "application/json", ("content-encoding", "gzip"))
+    [work] = book.exchange.receive(ResponseBody(gzip.compress(ANSWER), end_of_stream=True), START + 1)
+    assert isinstance(work, Compute)
+    assert work.size == len(ANSWER)
+
+
 # --- ends ------------------------------------------------------------------------------------------------------------
+
+
+def inspecting(book: Playbook, event: Event) -> Playbook:
+    """Tell the event and leave the work to which it leads undone."""
+    [work] = book.exchange.receive(event, book.now)
+    assert isinstance(work, Compute)
+    return book
+
 
 IN_PHASE: dict[Phase, Callable[[], Playbook]] = {
     Phase.NEW: Playbook,
     Phase.IDENTIFYING: lambda: Playbook() >> request() << Identify,
     Phase.READING_REQUEST: lambda: Playbook() >> request() << Identify >> Identified(ALICE),
+    Phase.INSPECTING_REQUEST: lambda: inspecting(
+        Playbook() >> request() << Identify >> Identified(ALICE), RequestBody(PROMPT, end_of_stream=True)
+    ),
     Phase.FETCHING_CREDENTIAL: lambda: (
         Playbook() >> request() << Identify >> Identified(ALICE) >> RequestBody(PROMPT, end_of_stream=True) << FETCH
     ),
     Phase.OPENING: asked,
     Phase.AWAITING_RESPONSE: released,
     Phase.READING_RESPONSE: lambda: released() >> response(200, "text/event-stream") << PassResponseHeaders,
+    Phase.INSPECTING_RESPONSE: lambda: inspecting(
+        released() >> response(), ResponseBody(answer_saying(f"use {SECRET}"), end_of_stream=True)
+    ),
     Phase.CLOSING: lambda: released() >> response() >> ResponseBody(ANSWER, end_of_stream=True) << Record,
     Phase.DONE: lambda: Playbook() >> request(full_duplex=False) << Fail,
 }
@@ -634,6 +920,10 @@ ENDS = {
 }
 
 
+EARLY = [Phase.IDENTIFYING, Phase.READING_REQUEST, Phase.INSPECTING_REQUEST, Phase.FETCHING_CREDENTIAL]
+LATE = [Phase.OPENING, Phase.AWAITING_RESPONSE, Phase.READING_RESPONSE, Phase.INSPECTING_RESPONSE]
+
+
 def test_the_tables_of_this_file_have_every_phase_and_every_end() -> None:
     assert set(IN_PHASE) == set(Phase)
     assert set(ENDS) == set(End)
@@ -642,7 +932,7 @@ def test_the_tables_of_this_file_have_every_phase_and_every_end() -> None:
 
 
 @pytest.mark.parametrize("end", End)
-@pytest.mark.parametrize("phase", [Phase.IDENTIFYING, Phase.READING_REQUEST, Phase.FETCHING_CREDENTIAL])
+@pytest.mark.parametrize("phase", EARLY)
 def test_an_exchange_that_ends_before_its_opening_gets_both_entries_at_once(phase: Phase, end: End) -> None:
     book = IN_PHASE[phase]() >> Ended(end) << refused(*ENDS[end])
     assert book >> Recorded()
@@ -650,7 +940,7 @@ def test_an_exchange_that_ends_before_its_opening_gets_both_entries_at_once(phas
 
 
 @pytest.mark.parametrize("end", End)
-@pytest.mark.parametrize("phase", [Phase.OPENING, Phase.AWAITING_RESPONSE, Phase.READING_RESPONSE])
+@pytest.mark.parametrize("phase", LATE)
 def test_an_exchange_that_ends_after_its_opening_gets_its_closing_and_nothing_more_is_said(
     phase: Phase, end: End
 ) -> None:
@@ -670,8 +960,19 @@ def test_an_exchange_that_ends_with_nothing_or_everything_recorded_records_nothi
 def test_what_was_streamed_before_the_client_left_is_in_the_record() -> None:
     book = IN_PHASE[Phase.READING_RESPONSE]() >> ResponseBody(EVENTS[0], end_of_stream=False) << PassResponseBody
     assert book >> Ended(End.CLIENT) << closing(Outcome.ABORTED, Code.CLIENT_GONE) >> Recorded()
-    assert book.closing["response"]["text"] == "Hel"
+    assert book.closing["response"]["text"] == "Hello, "
     assert book.closing["response"]["complete"] is False
+
+
+def test_of_an_answer_that_was_still_inspected_when_the_client_left_nothing_is_recorded() -> None:
+    book = released() >> response()
+    [work] = book.exchange.receive(ResponseBody(answer_saying(f"use {SECRET}"), end_of_stream=True), book.now)
+    assert isinstance(work, Compute)
+    # The work is in a thread and may be done or not: the record must not depend on it.
+    work.work()
+    assert book >> Ended(End.CLIENT) << closing(Outcome.ABORTED, Code.CLIENT_GONE) >> Recorded()
+    assert "text" not in book.closing["response"]
+    assert (book.closing["findings"], book.closing["masking"]) == ([], None)
 
 
 def test_a_client_that_hangs_up_at_the_terminal_event_has_all_there_is() -> None:
@@ -699,6 +1000,7 @@ def test_only_a_released_request_may_have_been_ended_by_the_upstream() -> None:
         Phase.NEW,
         Phase.IDENTIFYING,
         Phase.READING_REQUEST,
+        Phase.INSPECTING_REQUEST,
         Phase.FETCHING_CREDENTIAL,
         Phase.OPENING,
         Phase.DONE,
@@ -713,6 +1015,7 @@ EVENTS_OF_EACH_KIND: list[Event] = [
     ResponseBody(b"", end_of_stream=False),
     ResponseTrailers([]),
     Identified(ALICE),
+    Computed(BadRequest("model: expected a text")),
     CredentialReady(CREDENTIAL),
     Refused(Refusal(401, Code.IDENTITY_EXPIRED, "expired")),
     Recorded(),
@@ -723,10 +1026,12 @@ LEGAL: dict[Phase, set[str]] = {
     Phase.NEW: {"RequestHeaders", "ResponseHeaders"},
     Phase.IDENTIFYING: {"Identified", "Refused"},
     Phase.READING_REQUEST: {"RequestBody", "RequestTrailers", "ResponseHeaders"},
+    Phase.INSPECTING_REQUEST: {"Computed"},
     Phase.FETCHING_CREDENTIAL: {"CredentialReady", "Refused"},
     Phase.OPENING: {"Recorded", "RecordingFailed"},
     Phase.AWAITING_RESPONSE: {"ResponseHeaders"},
     Phase.READING_RESPONSE: {"ResponseBody", "ResponseTrailers"},
+    Phase.INSPECTING_RESPONSE: {"Computed"},
     Phase.CLOSING: {"Recorded", "RecordingFailed"},
     Phase.DONE: set(),
 }
@@ -736,11 +1041,19 @@ LEGAL: dict[Phase, set[str]] = {
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
 def test_every_event_outside_its_phase_is_illegal_and_every_other_is_not(phase: Phase, event: Event) -> None:
     exchange = IN_PHASE[phase]().exchange
+    if isinstance(event, Computed) and phase is Phase.INSPECTING_RESPONSE:
+        event = Computed(b"{}")
     if type(event).__name__ in LEGAL[phase] | {"Ended"}:
         exchange.receive(event, START + 1)
     else:
         with pytest.raises(IllegalEvent, match=phase.name):
             exchange.receive(event, START + 1)
+
+
+@pytest.mark.parametrize("phase", [Phase.INSPECTING_REQUEST, Phase.INSPECTING_RESPONSE])
+def test_a_result_of_other_work_is_not_taken_for_an_inspection(phase: Phase) -> None:
+    with pytest.raises(IllegalEvent):
+        IN_PHASE[phase]().exchange.receive(Computed(None), START + 1)
 
 
 def test_nothing_an_exchange_shows_of_itself_has_a_secret_or_a_prompt() -> None:

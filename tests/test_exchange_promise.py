@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.effects import (
+    Compute,
     Effect,
     Fail,
     FetchCredential,
@@ -26,6 +27,7 @@ from extproc.effects import (
 )
 from extproc.errors import Code, Refusal
 from extproc.events import (
+    Computed,
     CredentialReady,
     End,
     Ended,
@@ -46,10 +48,13 @@ from tests.playbook import (
     CREDENTIAL,
     MALLORY,
     PROMPT,
+    SECRET,
     START,
     STEP,
     STREAM,
     TOKEN,
+    UPSTREAM_TOKEN,
+    received,
     request,
     response,
     rules,
@@ -59,7 +64,13 @@ T = TypeVar("T")
 REQUEST = PassRequestHeaders | PassRequestBody | PassRequestTrailers
 RESPONSE = PassResponseHeaders | PassResponseBody | PassResponseTrailers
 REFUSAL = Refused(Refusal(503, Code.CREDENTIAL_UNAVAILABLE, "not now"))
-BODIES = st.sampled_from([STREAM, ANSWER, b"", b"{", b"\xff" * 300, b'{"error":{"message":"no"}}', b"<html>"])
+LEAKS = [
+    f'data: {{"choices":[{{"index":0,"delta":{{"content":"{SECRET[:9]}"}}}}]}}\n\n'.encode()
+    + f'data: {{"choices":[{{"index":0,"delta":{{"content":"{SECRET[9:]}"}}}}]}}\n\ndata: [DONE]\n\n'.encode(),
+    ANSWER.replace(b"Hello", f"use {SECRET} and {UPSTREAM_TOKEN}".encode()),
+    f"{SECRET} {UPSTREAM_TOKEN}\n".encode(),
+]
+BODIES = st.sampled_from([STREAM, ANSWER, *LEAKS, b"", b"{", b"\xff" * 300, b'{"error":{"message":"no"}}', b"<html>"])
 CONTENT_TYPES = st.sampled_from(["text/event-stream", "application/json", "text/plain", "text/html", None])
 
 
@@ -91,6 +102,9 @@ class World:
             case FetchCredential():
                 ready: list[Event] = [CredentialReady(CREDENTIAL)] * 3
                 return self.choose(*ready, REFUSAL, self.an_end())
+            case Compute():
+                done: list[Event] = [Computed(effect.work())] * 4
+                return self.choose(*done, self.an_end())
             case Record():
                 durable: list[Event] = [Recorded()] * 4
                 ends = [] if effect.closing else [self.an_end()]
@@ -115,10 +129,11 @@ class World:
     def run(self) -> None:
         """Tell what Envoy may tell, until the exchange wants no more."""
         chat = not self.rarely()
-        head = request() if chat else request("GET", "/models", end_of_stream=True)
+        path = self.choose("/models", "/_ping", "/repos/a/b/pulls/1")
+        head = request() if chat else request("GET", f"{path}?q={SECRET}", end_of_stream=True)
         self.tell(self.choose(*[head] * 8, request(token=None), request(full_duplex=False), request(path="/../x")))
         if self.exchange.phase is Phase.READING_REQUEST:
-            body = self.choose(PROMPT, PROMPT, PROMPT, b"{")
+            body = self.choose(PROMPT, PROMPT, PROMPT.replace(b"hi", SECRET.encode()), b"{")
             self.tell_body(self.chunks(body), RequestBody, RequestTrailers(["x"]), Phase.READING_REQUEST)
         if self.exchange.phase is Phase.AWAITING_RESPONSE:
             status = self.choose(200, 200, 200, 401, 404, 500)
@@ -228,6 +243,26 @@ def test_the_callers_token_goes_to_nobody_but_the_identity_provider(data: st.Dat
     assert all(TOKEN not in repr((one.opening, one.closing)) for one in told if isinstance(one, Record))
 
 
+@given(st.data())
+def test_no_secret_goes_to_the_upstream_the_client_or_the_record(data: st.DataObject) -> None:
+    trace = ran(data).trace
+    sent = [one for one in trace if isinstance(one, PassRequestBody | PassResponseHeaders | Respond)]
+    recorded = [(one.opening, one.closing) for one in trace if isinstance(one, Record)]
+    answered = b"".join(one.data for one in trace if isinstance(one, PassResponseBody))
+    for secret in (SECRET, UPSTREAM_TOKEN):
+        assert secret not in repr(sent) + repr(recorded)
+        assert secret.encode() not in answered
+
+
+@given(st.data())
+def test_bodies_of_metadata_are_never_recorded(data: st.DataObject) -> None:
+    records = [one for one in ran(data).trace if isinstance(one, Record)]
+    endpoints = [one.opening["request"]["endpoint"] for one in records if one.opening is not None]
+    if endpoints == ["metadata"]:
+        assert all("unparsed" not in one.closing["response"] for one in records if one.closing is not None)
+        assert all("error" not in one.closing["response"] for one in records if one.closing is not None)
+
+
 @given(st.lists(st.integers(0, len(STREAM)), max_size=20), st.booleans())
 def test_a_stream_comes_out_as_the_upstream_sent_it_however_it_is_cut(cuts: list[int], trailers: bool) -> None:  # noqa: FBT001
     edges = [0, *sorted(cuts), len(STREAM)]
@@ -243,7 +278,7 @@ def test_a_stream_comes_out_as_the_upstream_sent_it_however_it_is_cut(cuts: list
         ResponseTrailers([]) if trailers else ResponseBody(b"", end_of_stream=True),
         Recorded(),
     ]
-    effects = [effect for at, event in enumerate(events) for effect in exchange.receive(event, START + at * STEP)]
+    effects = [effect for at, event in enumerate(events) for effect in received(exchange, event, START + at * STEP)]
     assert b"".join(one.data for one in effects if isinstance(one, PassResponseBody)) == STREAM
     assert effects[-1] == Finish()
     closing = next(one.closing for one in effects if isinstance(one, Record) and one.closing is not None)
@@ -263,5 +298,5 @@ def test_a_prompt_goes_on_as_it_was_sent_however_it_is_cut(cuts: list[int]) -> N
         CredentialReady(CREDENTIAL),
         Recorded(),
     ]
-    effects = [effect for event in events for effect in exchange.receive(event, START)]
+    effects = [effect for event in events for effect in received(exchange, event, START)]
     assert b"".join(one.data for one in effects if isinstance(one, PassRequestBody)) == PROMPT

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from extproc.endpoint import Endpoint, EndpointKind, Upstream
 from extproc.errors import Code, Refusal
+from extproc.masking.finding import Action, Direction, Finding
 from extproc.metrics import Metrics
 from extproc.policy import Decision, Effect
 from extproc.recording.story import Story
@@ -86,3 +88,14 @@ def test_two_instances_do_not_share_their_counts() -> None:
     one, other = Metrics(), Metrics()
     one.recording_failures.inc()
     assert samples(other)["extproc_recording_failures_total", ()] == 0
+
+
+def test_findings_are_counted_by_rule_direction_and_action() -> None:
+    metrics = Metrics()
+    told = story()
+    found = Finding("github-pat", Direction.ANSWER, "0.content", 3, Action.MASK, 1.0, "f" * 32)
+    told.findings = [found, found, msgspec.structs.replace(found, action=Action.OBSERVE)]
+    metrics.observe(told, 101.0)
+    counted = samples(metrics)
+    assert counted["extproc_findings_total", ("mask", "answer", "github-pat")] == 2
+    assert counted["extproc_findings_total", ("observe", "answer", "github-pat")] == 1

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from extproc.endpoint import EndpointKind, Upstream
 from extproc.errors import ConfigError
 from extproc.identity.principal import Principal
+from extproc.masking.finding import Action, Direction
+from extproc.masking.policy import MaskingPolicy
 from extproc.policy import Effect, Facts
 from extproc.policy_file import load, schema, warnings
 from extproc.yaml_file import MAX_BYTES
@@ -266,6 +268,105 @@ def test_all_faults_are_told_in_the_order_of_the_file(file: Path) -> None:
     assert lines == [1, 4, 5, 7, 9]
 
 
+# --- masking ---------------------------------------------------------------------------------------------------------
+
+
+def with_masking(section: str) -> str:
+    """Put the section, from the third line on, into a file that is otherwise fine."""
+    return f"version: 1\nmasking:\n{section}rules: []\n"
+
+
+def test_without_a_masking_section_secrets_are_masked_both_ways(file: Path) -> None:
+    file.write_text(GOOD)
+    assert load(file).masking == MaskingPolicy()
+    file.write_text("version: 1\nmasking: {}\nrules: []\n")
+    assert load(file).masking == MaskingPolicy()
+
+
+MASKING = """\
+  secrets: { prompts: block }
+  personal-data: { prompts: observe, answers: off }
+  rule-files:
+    - { name: acme, file: rules/acme.yaml, prompts: off, answers: block }
+    - { name: more-2, file: more.toml }
+  allow:
+    - { rules: [generic-password, "acme-*"], regex: "^test-", paths: ["tests/**"] }
+    - { regex: example }
+"""
+
+
+def test_a_masking_section_becomes_a_masking_policy(file: Path) -> None:
+    (file.parent / "rules").mkdir()
+    for name in ("rules/acme.yaml", "more.toml"):
+        (file.parent / name).touch()
+    file.write_text(with_masking(MASKING))
+    masking = load(file).masking
+    assert [(one.name, one.file, one.prompts, one.answers) for one in masking.sets] == [
+        ("secrets", None, Action.BLOCK, Action.MASK),
+        ("personal-data", None, Action.OBSERVE, Action.OFF),
+        ("acme", file.parent / "rules/acme.yaml", Action.OFF, Action.BLOCK),
+        ("more-2", file.parent / "more.toml", Action.MASK, Action.MASK),
+    ]
+    assert masking.action("acme", Direction.ANSWER) is Action.BLOCK
+    assert masking.allows("acme-key", "test-1", ["tests/a"])
+    assert not masking.allows("acme-key", "prod-1", ["tests/a"])
+    assert masking.allows("any", "my example")
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("  secret: {}\n", '3: masking.secret: unknown key; did you mean "secrets"?'),
+        ("  rule_files: []\n", '3: masking.rule_files: unknown key; did you mean "rule-files"?'),
+        ("  secrets: { promts: off }\n", '3: masking.secrets.promts: unknown key; did you mean "prompts"?'),
+        ("  personal-data: { x: off }\n", "3: masking.personal-data.x: unknown key; known are prompts, answers"),
+        ("  secrets: off\n", "3: masking.secrets: expected a mapping (key: value); got off, which YAML"),
+        ("  secrets: { prompts: on }\n", "3: masking.secrets.prompts: expected 'mask', 'block', 'observe' or 'off'"),
+        ("  secrets: { prompts: Mask }\n", "3: masking.secrets.prompts: expected 'mask', 'block', 'observe' or"),
+        ("  secrets: { prompts: false }\n", "3: masking.secrets.prompts: expected 'mask'"),
+        ("  secrets: { prompts: }\n", "3: masking.secrets.prompts: expected 'mask', 'block', 'observe' or 'off'; got"),
+        ("  secrets: { prompts: 0 }\n", "3: masking.secrets.prompts: expected 'mask'"),
+        ("  rule-files: []\n", "3: masking.rule-files: empty"),
+        ("  rule-files:\n    - { name: a }\n", "4: masking.rule-files[0].file: required"),
+        ("  rule-files:\n    - { name: A b, file: f }\n", "4: masking.rule-files[0].name: expected text of the form"),
+        ("  rule-files:\n    - { name: secrets, file: f }\n", "4: masking.rule-files[0].name: a set of rules that is"),
+        (
+            "  rule-files:\n    - name: a\n      flie: f\n      file: f\n",
+            "5: masking.rule-files[0].flie: unknown key; did",
+        ),
+        ("  rule-files:\n    - name: a\n      file: none.yaml\n", "5: masking.rule-files[0].file: "),
+        ("  rule-files:\n    - name: a\n      file: .\n", "5: masking.rule-files[0].file: "),
+        ('  rule-files:\n    - name: a\n      file: "a\\0b"\n', "5: masking.rule-files[0].file: expected a path"),
+        (
+            "  rule-files:\n    - { name: a, file: policy.yaml }\n    - { name: a, file: policy.yaml }\n",
+            "5: masking.rule-files[1].name: the name is already that of rule-files[0]; expected a unique one",
+        ),
+        ("  allow: []\n", "3: masking.allow: empty"),
+        ("  allow:\n    - { rules: [a] }\n", "4: masking.allow[0]: expected regex or paths"),
+        ("  allow:\n    - { rules: [], regex: a }\n", "4: masking.allow[0].rules: empty"),
+        ("  allow:\n    - { path: [a], regex: a }\n", '4: masking.allow[0].path: unknown key; did you mean "paths"?'),
+        ("  allow:\n    - { regex: '(' }\n", "4: masking.allow[0].regex: expected a regular expression of Python: "),
+        ("  allow:\n    - { regex: 'a{9999999999}' }\n", "4: masking.allow[0].regex: expected a regular expression"),
+        ("  allow:\n    - { regex: '[[a]' }\n", "4: masking.allow[0].regex: expected a regular expression of Python: "),
+        ("  allow:\n    - { regex: 'a*' }\n", "4: masking.allow[0].regex: expected an expression that does not match"),
+        ("  allow:\n    - { regex: '' }\n", "4: masking.allow[0].regex: "),
+        ("  allow:\n    - { paths: tests }\n", "4: masking.allow[0].paths: expected a list, write [tests]"),
+        ("  allow:\n    - { paths: ['!a'] }\n", "4: masking.allow[0].paths[0]: expected a path"),
+        ("  allow:\n    - { paths: [a/../b] }\n", "4: masking.allow[0].paths[0]: expected a path"),
+        ("  allow:\n    - { paths: [a**] }\n", "4: masking.allow[0].paths[0]: ** must stand alone"),
+    ],
+)
+def test_a_fault_of_the_masking_section_is_told_with_its_line(file: Path, section: str, expected: str) -> None:
+    (told,) = faults(file, with_masking(section))
+    assert told.startswith(f"policy.yaml:{expected}")
+
+
+def test_a_rule_file_that_is_missing_is_a_fault_for_warnings_too(file: Path) -> None:
+    file.write_text(with_masking("  rule-files: [{ name: a, file: none.yaml }]\n"))
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read: No such file"):
+        warnings(file)
+
+
 def doubts(file: Path, rules: str, top: str = "credential: c\n") -> list[str]:
     file.write_text(f"version: 1\n{top}rules:\n{rules}")
     return [line.removeprefix(f"{file.parent}/") for line in warnings(file)]
@@ -282,7 +383,8 @@ def test_a_rule_after_one_that_matches_everything_is_a_warning(file: Path) -> No
     [
         ("deny", "{models: [x]}", "models"),
         ("deny", "{models: [x], endpoints: [metadata]}", "models"),
-        ("deny", "{models: [x], endpoints: [chat]}", None),
+        ("deny", "{models: [x], endpoints: [chat, responses, messages]}", None),
+        ("deny", "{models: [x], endpoints: [chat, completions]}", "models"),
         ("deny", "{repositories: [a/b], endpoints: [chat]}", "repositories"),
         ("allow", "{models: [x], repositories: [a/b]}", None),
     ],
@@ -306,9 +408,9 @@ def test_metadata_with_a_body_and_unused_group_names_are_warnings(file: Path) ->
     assert [line.split(": ")[:2] for line in told] == [["policy.yaml:3", "groups.x"], ["policy.yaml:4", "metadata[0]"]]
 
 
-WORDS = st.sampled_from(
-    ["\n", "version", "rules", "id", "when", "effect", "allow", "groups", "models", "claims", "metadata"]
-)
+KEYS = ["version", "rules", "id", "when", "effect", "groups", "models", "claims", "metadata", "masking", "secrets"]
+OF_MASKING = ["personal-data", "rule-files", "allow", "prompts", "off", "file", "name", "regex", "paths"]
+WORDS = st.sampled_from(["\n", *KEYS, *OF_MASKING])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
@@ -346,6 +448,9 @@ def test_the_schema_describes_every_condition_and_refuses_unknown_keys() -> None
     when = schema()["$defs"]["When"]
     assert when["additionalProperties"] is False
     assert all(condition["description"] for condition in when["properties"].values())
+    masking = schema()["$defs"]["MaskingModel"]
+    assert masking["additionalProperties"] is False
+    assert set(masking["properties"]) == {"secrets", "personal-data", "rule-files", "allow"}
 
 
 def test_the_metadata_pattern_of_the_schema_is_one_that_editors_understand() -> None:
@@ -356,7 +461,12 @@ def test_the_metadata_pattern_of_the_schema_is_one_that_editors_understand() -> 
 
 
 def test_the_example_in_the_guide_loads_without_a_warning(file: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "policy.md").read_text(encoding="utf-8"), re.DOTALL)
+    example, masking = re.findall(r"```yaml\n(.*?)```", (DOCS / "policy.md").read_text(encoding="utf-8"), re.DOTALL)
     file.write_text(example)
     assert load(file).credentials() == {"copilot", "copilot-ci"}
+    assert warnings(file) == []
+    (file.parent / "rules").mkdir()
+    (file.parent / "rules" / "acme.yaml").touch()
+    file.write_text(example + masking)
+    assert [one.name for one in load(file).masking.sets] == ["secrets", "personal-data", "acme"]
     assert warnings(file) == []

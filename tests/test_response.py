@@ -1,46 +1,89 @@
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.conversation import Answer
 from extproc.dialect.chat import ChatDialect
+from extproc.encoding import decoder
+from extproc.endpoint import EndpointKind
 from extproc.errors import Code, Refusal
 from extproc.events import Headers
+from extproc.masking.finding import Action, Direction
+from extproc.masking.masker import Masker
+from extproc.masking.policy import MaskingPolicy, RuleSetPolicy
 from extproc.recording.document import Timing
-from extproc.response import Body, HeldAnswer, Metadata, StreamedAnswer, body_for
+from extproc.response import MAX_RATIO, Body, Compressed, HeldAnswer, StreamedAnswer, TextAnswer, body_for
+from extproc.rules import DIALECTS, MODEL_ENDPOINTS, STREAMING
 from extproc.secret import Secret
+from tests.detecting import masking
 
 CHAT = ChatDialect()
 KEY = "gho_GatewayCredential0123456789"
-SECRETS = (Secret(KEY),)
 MASK = "[MASKED:gateway-credential]"
+NPM = "npm_aB3dE5gH7jK9mN1pQ3sT5vW7xY9zA2cD4eF6"
+MASKED_NPM = "[MASKED:npmjsaccesstoken]"
+BLOCKING = MaskingPolicy((RuleSetPolicy("secrets", None, Action.MASK, Action.BLOCK),))
+
+
+def masker(policy: MaskingPolicy | None = None) -> Masker:
+    return masking(policy).masker(Direction.ANSWER, (Secret(KEY),))
 
 
 def answering(content_type: str | None, *extra: tuple[str, str]) -> Headers:
     return [*extra, *([] if content_type is None else [("content-type", content_type)])]
 
 
-def chosen(headers: Headers, status: int = 200, *, metadata: bool = False) -> Body | Refusal:
-    dialect = None if metadata else CHAT
-    return body_for(headers, status, dialect, SECRETS, Timing(), max_bytes=10_000, max_event_bytes=1000)
+def chosen(headers: Headers, status: int = 200, kind: EndpointKind = EndpointKind.CHAT) -> Body | Refusal:
+    return body_for(
+        headers, status, kind, DIALECTS[kind], masker(), timing=Timing(), max_bytes=10_000, max_event_bytes=1000
+    )
 
 
-def streamed(timing: Timing | None = None, *, max_bytes: int = 10_000, max_event_bytes: int = 1000) -> StreamedAnswer:
-    return StreamedAnswer(CHAT, SECRETS, timing or Timing(), max_bytes=max_bytes, max_event_bytes=max_event_bytes)
+def held(policy: MaskingPolicy | None = None, *, is_error: bool = False, max_bytes: int = 10_000) -> HeldAnswer:
+    return HeldAnswer(CHAT, masker(policy), is_error=is_error, max_bytes=max_bytes)
+
+
+def streamed(
+    policy: MaskingPolicy | None = None,
+    timing: Timing | None = None,
+    *,
+    max_bytes: int = 10_000,
+    max_event_bytes: int = 1000,
+) -> StreamedAnswer:
+    timing = timing or Timing()
+    return StreamedAnswer(CHAT, masker(policy), timing, max_bytes=max_bytes, max_event_bytes=max_event_bytes)
 
 
 def event(text: str, channel: str = "content", index: int = 0) -> bytes:
     return b"data: " + json.dumps({"choices": [{"index": index, "delta": {channel: text}}]}).encode() + b"\n\n"
 
 
+def answer_saying(text: str) -> bytes:
+    return json.dumps({"model": "m", "choices": [{"index": 0, "message": {"content": text}}], "new": 1.5}).encode()
+
+
+def answered(body: Body) -> Answer:
+    answer = body.answer()
+    assert answer is not None
+    return answer
+
+
+def code_of(result: bytes | Refusal) -> Code | None:
+    return result.code if isinstance(result, Refusal) else None
+
+
 # --- the choice ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("content_type", "status", "kind"),
+    ("content_type", "status", "expected"),
     [
         ("application/json", 200, HeldAnswer),
         ("application/json; charset=utf-8", 200, HeldAnswer),
@@ -52,32 +95,35 @@ def event(text: str, channel: str = "content", index: int = 0) -> bytes:
         ("application/json", 500, HeldAnswer),
         ("text/plain", 400, HeldAnswer),
         (None, 400, HeldAnswer),
+        (None, 204, TextAnswer),
+        (None, 304, TextAnswer),
     ],
 )
-def test_a_model_answer_is_read_by_its_type(content_type: str | None, status: int, kind: type[object]) -> None:
-    assert isinstance(chosen(answering(content_type), status), kind)
+@pytest.mark.parametrize("kind", [EndpointKind.CHAT, EndpointKind.MESSAGES])
+def test_a_model_answer_is_read_by_its_type(
+    content_type: str | None, status: int, expected: type[object], kind: EndpointKind
+) -> None:
+    assert isinstance(chosen(answering(content_type), status, kind), expected)
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "text/event-stream", None])
+@pytest.mark.parametrize("kind", EndpointKind)
+def test_only_endpoints_that_stream_may_answer_with_a_stream(kind: EndpointKind) -> None:
+    found = chosen(answering("text/event-stream"), 200, kind)
+    assert isinstance(found, StreamedAnswer if kind in STREAMING else Refusal)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/vnd.github.v3.diff; charset=utf-8", None])
+@pytest.mark.parametrize("kind", EndpointKind)
+def test_only_files_logs_and_tools_may_answer_with_plain_text(kind: EndpointKind, content_type: str | None) -> None:
+    may = {EndpointKind.GITHUB, EndpointKind.MCP, EndpointKind.METADATA}
+    assert isinstance(chosen(answering(content_type), 200, kind), TextAnswer if kind in may else Refusal)
+
+
+@pytest.mark.parametrize("kind", EndpointKind)
 @pytest.mark.parametrize("status", [200, 304, 404])
-def test_metadata_passes_unread(content_type: str | None, status: int) -> None:
-    assert isinstance(chosen(answering(content_type), status, metadata=True), Metadata)
-
-
-@pytest.mark.parametrize(
-    ("content_type", "status", "metadata"),
-    [
-        ("text/html", 200, False),
-        ("text/html", 404, False),
-        ("text/plain", 200, False),
-        (None, 200, False),
-        ("application/octet-stream", 200, False),
-        ("text/html", 200, True),
-        ("image/png", 200, True),
-    ],
-)
-def test_any_other_type_is_refused(content_type: str | None, status: int, metadata: bool) -> None:  # noqa: FBT001
-    refusal = chosen(answering(content_type), status, metadata=metadata)
+@pytest.mark.parametrize("content_type", ["text/html", "image/png", "application/octet-stream"])
+def test_any_other_type_is_refused(content_type: str, status: int, kind: EndpointKind) -> None:
+    refusal = chosen(answering(content_type), status, kind)
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (502, Code.UPSTREAM_CONTENT_TYPE)
 
@@ -91,195 +137,337 @@ def test_only_a_known_type_is_named_to_the_client(content_type: str, shown: str)
     assert refusal.message == f"The upstream answered {shown} where JSON was expected."
 
 
-def test_a_repeated_encoding_or_type_does_not_hide_the_first() -> None:
-    found = chosen([*answering("application/json", ("content-encoding", "gzip")), ("content-encoding", "identity")])
-    assert getattr(found, "code", None) is Code.UPSTREAM_ENCODED
+def test_a_repeated_type_or_encoding_does_not_hide_the_first() -> None:
     found = chosen([*answering("text/html"), ("content-type", "application/json")])
     assert getattr(found, "code", None) is Code.UPSTREAM_CONTENT_TYPE
+    found = chosen([*answering("application/json", ("content-encoding", "gzip")), ("content-encoding", "identity")])
+    assert isinstance(found, Compressed)
 
 
-@pytest.mark.parametrize("metadata", [False, True])
 @pytest.mark.parametrize(
-    ("encoding", "refused"), [("gzip", True), ("GZIP", True), ("br, identity", True), ("identity", False), ("", False)]
+    ("encoding", "expected"),
+    [
+        ("gzip", Compressed),
+        ("GZIP", Compressed),
+        ("br, identity", Compressed),
+        ("identity", HeldAnswer),
+        ("", HeldAnswer),
+    ],
 )
-def test_compressed_answers_are_refused(encoding: str, refused: bool, metadata: bool) -> None:  # noqa: FBT001
-    found = chosen(answering("application/json", ("content-encoding", encoding)), metadata=metadata)
-    assert isinstance(found, Refusal) is refused
-    assert not isinstance(found, Refusal) or found.code is Code.UPSTREAM_ENCODED
+def test_a_compressed_answer_is_decoded(encoding: str, expected: type[object]) -> None:
+    assert isinstance(chosen(answering("application/json", ("content-encoding", encoding))), expected)
+
+
+@pytest.mark.parametrize("encoding", ["dcb", "gzip, gzip, gzip", "aes128gcm"])
+def test_an_encoding_nobody_knows_is_refused(encoding: str) -> None:
+    found = chosen(answering("application/json", ("content-encoding", encoding)))
+    assert isinstance(found, Refusal)
+    assert (found.status, found.code) == (502, Code.UPSTREAM_ENCODED)
+
+
+def test_every_model_endpoint_that_streams_is_one_whose_answers_are_read() -> None:
+    assert MODEL_ENDPOINTS | {EndpointKind.MCP} >= STREAMING
 
 
 # --- held ------------------------------------------------------------------------------------------------------------
 
-ANSWER = b'{"model":"m","choices":[{"index":0,"message":{"content":"hi"}}],"unknown":1.50}'
-
 
 def test_a_held_answer_is_released_whole_and_byte_for_byte() -> None:
-    held = HeldAnswer(CHAT, SECRETS, max_bytes=1000)
-    assert held.feed(ANSWER[:10], 1.0) == b""
-    assert held.feed(ANSWER[10:], 2.0) == b""
-    assert held.answer() is None
-    assert held.finish(3.0) == ANSWER
-    answer = held.answer()
-    assert answer is not None
-    assert answer.choices[0].text == "hi"
+    body, whole = held(), answer_saying("hi there, all of you")
+    assert body.holds
+    assert body.feed(whole[:10], 1.0) == b""
+    assert body.feed(whole[10:], 2.0) == b""
+    assert body.held_bytes() == len(whole)
+    assert body.answer() is None
+    assert not body.passed_whole()
+    assert body.finish(3.0) == whole
+    assert answered(body).choices[0].text == "hi there, all of you"
 
 
 def test_the_bound_of_a_held_answer_is_exact() -> None:
-    held = HeldAnswer(CHAT, SECRETS, max_bytes=10)
-    assert held.feed(b"x" * 10, 0.0) == b""
-    assert getattr(held.feed(b"x", 0.0), "code", None) is Code.UPSTREAM_TOO_LARGE
+    body = held(max_bytes=10)
+    assert body.feed(b"x" * 10, 0.0) == b""
+    assert code_of(body.feed(b"x", 0.0)) is Code.UPSTREAM_TOO_LARGE
 
 
-def test_a_held_answer_that_is_not_one_is_refused_and_not_recorded() -> None:
-    held = HeldAnswer(CHAT, SECRETS, max_bytes=1000)
-    held.feed(b'{"error', 0.0)
-    assert getattr(held.finish(0.0), "code", None) is Code.UPSTREAM_MALFORMED
-    assert held.answer() is None
-
-
-def test_the_text_of_an_error_is_kept_without_the_credential() -> None:
-    held = HeldAnswer(None, SECRETS, max_bytes=1000)
-    held.feed(f"no \xff {KEY[:5]}".encode("latin-1"), 0.0)
-    held.feed(KEY[5:].encode(), 0.0)
-    assert held.finish(0.0) == b"no \xff " + MASK.encode()
-    answer = held.answer()
-    assert answer is not None
-    assert answer.error == f"no � {MASK}"
+@pytest.mark.parametrize("spelled", [NPM, "".join(f"\\u{ord(char):04x}" for char in NPM)])
+def test_a_secret_in_a_held_answer_is_masked_for_the_client_and_in_the_record(spelled: str) -> None:
+    body = held()
+    body.feed(answer_saying("use HERE now").replace(b"HERE", spelled.encode()), 0.0)
+    released = body.finish(7.0)
+    assert isinstance(released, bytes)
+    assert json.loads(released)["choices"][0]["message"]["content"] == f"use {MASKED_NPM} now"
+    assert json.loads(released)["new"] == 1.5
+    assert answered(body).choices[0].text == f"use {MASKED_NPM} now"
 
 
 @pytest.mark.parametrize(
     "message",
     [
         {"content": KEY},
-        {"reasoning_content": KEY},
-        {"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": KEY}}]},
+        {"reasoning_content": f"so {KEY}"},
+        {"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": json.dumps({"k": KEY})}}]},
+        {"unheard-of": {KEY: [KEY]}},
     ],
 )
-def test_a_credential_in_escapes_withholds_the_answer(message: dict[str, object]) -> None:
-    escaped = "".join(f"\\u{ord(char):04x}" for char in KEY)
-    body = json.dumps({"choices": [{"index": 0, "message": message}]}).replace(KEY, escaped).encode()
-    held = HeldAnswer(CHAT, SECRETS, max_bytes=10_000)
-    held.feed(body, 0.0)
-    assert getattr(held.finish(0.0), "code", None) is Code.UPSTREAM_ECHO
-    assert held.answer() is None
+def test_the_gateways_credential_is_masked_wherever_it_is_and_however_it_is_spelled(message: dict[str, Any]) -> None:
+    for spelled in (KEY, "".join(f"\\u{ord(char):04x}" for char in KEY)):
+        body = held()
+        text = json.dumps({"choices": [{"index": 0, "message": message}]})
+        body.feed(text.replace(KEY, spelled).encode(), 0.0)
+        released = body.finish(0.0)
+        assert isinstance(released, bytes)
+        assert MASK.encode() in released
+        assert KEY not in json.dumps(json.loads(released))
+        assert KEY not in repr(body.answer())
+
+
+@pytest.mark.parametrize("broken", ['{"choices": "HERE', '{"thing": "HERE"}', '["HERE"]', "HERE", '{"a": "HERE", }'])
+def test_a_held_answer_that_cannot_be_read_passes_as_masked_text_and_is_recorded_as_that(broken: str) -> None:
+    body = held()
+    body.feed(broken.replace("HERE", NPM).encode(), 0.0)
+    expected = broken.replace("HERE", MASKED_NPM)
+    released = body.finish(0.0)
+    assert isinstance(released, bytes)
+    assert released.decode().replace('":"', '": "') == expected
+    assert answered(body).unparsed == [released.decode()]
+    assert answered(body).complete
+
+
+def test_bytes_that_are_no_text_pass_as_they_are() -> None:
+    body = held()
+    body.feed(b"\x00\xff\xfe", 0.0)
+    assert body.finish(0.0) == b"\x00\xff\xfe"
+    assert answered(body).unparsed == ["\x00��"]
+
+
+def test_the_text_of_an_error_is_kept_masked() -> None:
+    body = held(is_error=True)
+    body.feed(f"no \xff {KEY[:5]}".encode("latin-1"), 0.0)
+    body.feed(f"{KEY[5:]} and {NPM}".encode(), 0.0)
+    assert body.finish(0.0) == b"no \xff " + f"{MASK} and {MASKED_NPM}".encode()
+    assert answered(body).error == f"no � {MASK} and {MASKED_NPM}"
+
+
+def test_a_held_answer_that_policy_blocks_is_refused() -> None:
+    body = held(BLOCKING)
+    body.feed(answer_saying(NPM), 0.0)
+    refusal = body.finish(0.0)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code) == (422, Code.MASKING_BLOCKED)
+    assert "npmjsaccesstoken" in refusal.message
+    assert NPM not in refusal.message + repr(body.answer())
+
+
+def test_an_empty_body_was_not_looked_at_and_says_nothing() -> None:
+    looking = masker()
+    for body in (
+        HeldAnswer(CHAT, looking, is_error=False, max_bytes=10),
+        TextAnswer(looking, max_bytes=10),
+        StreamedAnswer(CHAT, looking, Timing(), max_bytes=10, max_event_bytes=10),
+    ):
+        assert body.feed(b"", 0.0) == b""
+        assert body.finish(0.0) == b""
+        assert answered(body).unparsed is None
+    assert not looking.ran
 
 
 # --- streamed --------------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_is_released_as_it_comes_and_its_rhythm_is_noted() -> None:
+def test_a_stream_is_released_event_by_event_and_its_rhythm_is_noted() -> None:
     timing = Timing()
-    stream = streamed(timing)
-    assert stream.feed(event("Hel"), 10.0) == event("Hel")
-    half = event("lo")
-    # Bytes of an event that is not complete are no danger, so they do not wait.
-    assert stream.feed(half[:12], 20.0) == half[:12]
-    assert stream.feed(half[12:], 30.0) == half[12:]
+    stream = streamed(timing=timing)
+    assert not stream.holds
+    assert stream.feed(event("Hel, "), 10.0) == event("Hel, ")
+    half = event("lo. ")
+    # What an event says is known when it is whole.
+    assert stream.feed(half[:12], 20.0) == b""
+    assert stream.feed(half[12:], 30.0) == half
+    assert stream.feed(event("a ") + event("b ") + event("c ", "reasoning_content"), 35.0)
     assert stream.finish(40.0) == b""
-    assert timing.pieces == [(10.0, "0.text", 3), (30.0, "0.text", 2)]
+    assert timing.pieces == [(10.0, "0.text", 5), (30.0, "0.text", 4), (35.0, "0.text", 4), (35.0, "0.reasoning", 2)]
     answer = stream.answer()
-    assert answer is not None
-    assert (answer.choices[0].text, answer.complete) == ("Hello", False)
+    assert (answer.choices[0].text, answer.complete) == ("Hel, lo. a b ", False)
 
 
-def test_what_could_begin_the_credential_waits_until_it_does_not() -> None:
-    stream = streamed()
-    assert stream.feed(event(KEY[:4]), 1.0) == b""
-    assert stream.feed(event(KEY[4:9]), 2.0) == b""
-    assert stream.feed(event("!"), 3.0) == event(KEY[:4]) + event(KEY[4:9]) + event("!")
+def test_text_that_waits_is_noted_when_it_leaves() -> None:
+    timing = Timing()
+    stream = streamed(timing=timing)
+    assert stream.feed(event(KEY[:9]), 10.0) == b""
+    assert timing.pieces == []
+    assert stream.feed(event(" is how it begins "), 20.0) == event(KEY[:9]) + event(" is how it begins ")
+    assert timing.pieces == [(20.0, "0.text", 27)]
 
 
-def test_what_could_begin_the_credential_is_released_at_the_end() -> None:
+def test_what_could_begin_a_secret_is_released_at_the_end() -> None:
     stream = streamed()
     assert stream.feed(event(KEY[:-1]), 1.0) == b""
     assert stream.finish(2.0) == event(KEY[:-1])
 
 
-def test_channels_are_watched_each_on_its_own() -> None:
-    stream = streamed()
-    assert stream.feed(event(KEY[:9]), 1.0) == b""
-    # The rest of the credential in another channel does not make it one.
-    released = stream.feed(event(KEY[9:], "reasoning_content"), 2.0)
-    assert released == event(KEY[:9]) + event(KEY[9:], "reasoning_content")
-    assert stream.feed(event(KEY[9:], index=1), 3.0) == event(KEY[9:], index=1)
-    assert stream.finish(4.0) == b""
-
-
-@pytest.mark.parametrize("tail", [KEY[:1], KEY[:3]])
-def test_a_channel_that_ends_like_a_common_word_holds_up_nothing(tail: str) -> None:
-    stream = streamed()
-    thought = event(f"thinkin{tail}", "reasoning_content")
-    assert stream.feed(thought, 1.0) == thought
-    assert stream.feed(event("the answer"), 2.0) == event("the answer")
-
-
-def test_a_credential_in_json_escapes_cuts_the_stream_wherever_it_is_and_however_it_is_cut() -> None:
-    spelled = "".join(f"\\u{ord(char):04x}" if at % 2 else char for at, char in enumerate(KEY))
-    data = f'data: {{"error": {{"message": "bad token {spelled}"}}}}\n\n'.encode()
-    for size in (1, 3, len(data)):
-        stream = streamed()
-        found = [stream.feed(data[at : at + size], 1.0) for at in range(0, len(data), size)]
-        refusals = [one for one in found if isinstance(one, Refusal)]
-        assert refusals
-        assert refusals[0].code is Code.UPSTREAM_ECHO
-        assert stream.answer() is None
-
-
-def test_a_credential_in_json_escapes_cuts_metadata() -> None:
-    spelled = "".join(f"\\u{ord(char):04X}" for char in KEY)
-    body = Metadata([Secret(KEY)])
-    assert getattr(body.feed(f'{{"token":"{spelled}"}}'.encode(), 1.0), "code", None) is Code.UPSTREAM_ECHO
-
-
 @pytest.mark.parametrize("channel", ["content", "reasoning_content"])
-def test_a_credential_over_several_events_cuts_the_stream_and_leaves_no_answer(channel: str) -> None:
+@pytest.mark.parametrize(("secret", "mask"), [(KEY, MASK), (NPM, MASKED_NPM)])
+def test_a_secret_over_several_events_is_masked_where_it_began(channel: str, secret: str, mask: str) -> None:
     stream = streamed()
-    assert stream.feed(event(KEY[:9], channel), 1.0) == b""
-    assert getattr(stream.feed(event(KEY[9:], channel), 2.0), "code", None) is Code.UPSTREAM_ECHO
-    assert stream.answer() is None
+    parts = [f"is {secret[:2]}", secret[2:9], secret[9:], " so"]
+    released = [stream.feed(event(part, channel), 1.0) for part in parts]
+    released.append(stream.finish(2.0))
+    assert all(isinstance(one, bytes) for one in released)
+    events = b"".join(one for one in released if isinstance(one, bytes)).split(b"\n\n")[:-1]
+    texts = [json.loads(one.removeprefix(b"data: "))["choices"][0]["delta"][channel] for one in events]
+    assert texts == [f"is {mask}", "", "", " so"]
+    choice = stream.answer().choices[0]
+    assert (choice.text or choice.reasoning) == f"is {mask} so"
 
 
-def test_a_credential_in_the_last_event_without_its_blank_line_cuts_the_stream() -> None:
+def test_the_terminal_event_passes_last_and_then_the_client_has_all_there_is() -> None:
     stream = streamed()
-    assert stream.feed(event(KEY[:9]), 1.0) == b""
-    assert stream.feed(event(KEY[9:]).rstrip(b"\n"), 2.0) == b""
-    assert getattr(stream.finish(3.0), "code", None) is Code.UPSTREAM_ECHO
+    assert not stream.passed_whole()
+    stream.feed(event(KEY[:9]) + b"data: [DONE]\n\n", 1.0)
+    assert stream.passed_whole()
+    assert stream.finish(2.0) == b""
+
+
+def test_a_client_that_waits_for_an_undecided_text_has_not_all_there_is() -> None:
+    stream = streamed()
+    finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    stream.feed(b"data: " + json.dumps(finish).encode() + b"\n\n", 1.0)
+    assert stream.passed_whole()
+    stream.feed(event(KEY[:9]), 2.0)
+    assert not stream.passed_whole()
+
+
+def test_a_stream_that_policy_blocks_ends_as_the_dialect_ends_and_nothing_follows() -> None:
+    stream = streamed(BLOCKING)
+    assert stream.feed(event("fine, "), 1.0) == event("fine, ")
+    ending = stream.feed(event(f"{NPM} "), 2.0)
+    assert isinstance(ending, bytes)
+    assert ending.endswith(b"data: [DONE]\n\n")
+    assert b"npmjsaccesstoken" in ending
+    assert NPM.encode() not in ending
+    assert stream.passed_whole()
+    assert stream.feed(event("more "), 3.0) == stream.finish(4.0) == b""
+    assert stream.answer().choices[0].text == "fine, "
 
 
 def test_the_bounds_of_a_stream_are_exact() -> None:
     stream = streamed(max_bytes=100)
     assert isinstance(stream.feed(b": " + b"x" * 98, 1.0), bytes)
-    assert getattr(stream.feed(b"x", 1.0), "code", None) is Code.UPSTREAM_TOO_LARGE
-    assert getattr(streamed(max_event_bytes=50).feed(b"x" * 51, 1.0), "code", None) is Code.UPSTREAM_TOO_LARGE
+    assert code_of(stream.feed(b"x", 1.0)) is Code.UPSTREAM_TOO_LARGE
+    assert code_of(streamed(max_event_bytes=50).feed(b"x" * 51, 1.0)) is Code.UPSTREAM_TOO_LARGE
 
 
 @given(st.data())
-def test_wherever_a_stream_is_cut_it_comes_out_the_same_and_never_with_the_credential(data: st.DataObject) -> None:
-    texts = st.lists(st.sampled_from(["hello ", KEY[:3], KEY[:12], "gho_", KEY, "x", "é\u2028"]), max_size=6)
+def test_wherever_a_stream_is_cut_it_comes_out_the_same_and_never_with_a_secret(data: st.DataObject) -> None:
+    texts = st.lists(
+        st.sampled_from(["hello ", KEY[:3], KEY[:12], KEY[12:], "gho_", KEY, NPM, "x", "é\u2028"]), max_size=6
+    )
     whole = b"".join(event(text) for text in data.draw(texts))
     cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=8)))
     edges = [0, *cuts, len(whole)]
-    stream, released = streamed(), b""
-    found: list[bytes | Refusal] = [stream.feed(whole[edges[i] : edges[i + 1]], 0.0) for i in range(len(edges) - 1)]
-    found.append(stream.finish(0.0))
-    for one in found:
-        if isinstance(one, Refusal):
-            assert one.code is Code.UPSTREAM_ECHO
-            break
-        released += one
-    else:
-        assert released == whole.replace(KEY.encode(), MASK.encode())
-    assert KEY.encode() not in released
+
+    def released(parts: list[bytes]) -> bytes:
+        stream = streamed()
+        found = [*(stream.feed(part, 0.0) for part in parts), stream.finish(0.0)]
+        return b"".join(one for one in found if isinstance(one, bytes))
+
+    passed = released([whole[edges[at] : edges[at + 1]] for at in range(len(edges) - 1)])
+    assert passed == released([whole])
+    said = "".join(
+        json.loads(one.removeprefix(b"data: "))["choices"][0]["delta"]["content"] for one in passed.split(b"\n\n")[:-1]
+    )
+    assert KEY not in said
+    assert NPM not in said
 
 
-# --- metadata --------------------------------------------------------------------------------------------------------
+# --- text ------------------------------------------------------------------------------------------------------------
 
 
-def test_metadata_passes_byte_for_byte_but_for_the_credential() -> None:
-    body: Body = Metadata(SECRETS)
-    assert body.feed(b"\x00\xff<html>", 0.0) == b"\x00\xff<html>"
-    assert body.feed(KEY[:10].encode(), 0.0) == b""
-    assert body.feed(KEY[10:].encode() + b"!", 0.0) == MASK.encode() + b"!"
-    assert body.feed(KEY[:10].encode(), 0.0) == b""
-    assert body.finish(0.0) == KEY[:10].encode()
+def test_text_passes_word_by_word_masked_and_is_kept() -> None:
+    looking = masker()
+    body = TextAnswer(looking, max_bytes=1000)
+    assert not body.holds
+    assert body.feed(b"+ see ", 1.0) == b"+ see "
+    assert body.feed(NPM[:10].encode(), 2.0) == b""
+    assert body.feed(f"{NPM[10:]}\n".encode(), 3.0) == f"{MASKED_NPM}\n".encode()
+    assert body.feed(KEY.encode(), 4.0) == b""
+    assert body.finish(5.0) == MASK.encode()
+    assert answered(body).unparsed == [f"+ see {MASKED_NPM}\n{MASK}"]
+    assert not body.passed_whole()
+    assert [(one.rule, one.where, one.at) for one in looking.findings] == [
+        ("npmjsaccesstoken", "body", 3.0),
+        ("gateway-credential", "body", 5.0),
+    ]
+
+
+@given(st.lists(st.integers(0, 60), max_size=6))
+def test_text_that_needs_no_change_passes_byte_for_byte_however_it_is_cut(cuts: list[int]) -> None:
+    whole = "caf\u00e9 \u4e16\u754c ".encode() + b"\xff\x00 diff --git a/x b/x\r\n+ word\n \xc3"
+    edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+    body = TextAnswer(masker(), max_bytes=1000)
+    parts = [body.feed(whole[edges[at] : edges[at + 1]], 0.0) for at in range(len(edges) - 1)]
+    assert b"".join(part for part in [*parts, body.finish(0.0)] if isinstance(part, bytes)) == whole
+
+
+def test_text_that_policy_blocks_is_refused_before_the_secret() -> None:
+    body = TextAnswer(masker(BLOCKING), max_bytes=1000)
+    assert body.feed(b"fine ", 1.0) == b"fine "
+    assert code_of(body.feed(f"{NPM} ".encode(), 2.0)) is Code.MASKING_BLOCKED
+    assert answered(body).unparsed == ["fine "]
+
+
+def test_the_bound_of_text_is_exact() -> None:
+    body = TextAnswer(masker(), max_bytes=10)
+    assert isinstance(body.feed(b"x" * 10, 0.0), bytes)
+    assert code_of(body.feed(b"x", 0.0)) is Code.UPSTREAM_TOO_LARGE
+
+
+# --- compressed ------------------------------------------------------------------------------------------------------
+
+
+def compressed(body: Body, *, max_bytes: int = 10_000_000) -> Compressed:
+    decoding = decoder("gzip", max_ratio=MAX_RATIO, max_bytes=max_bytes)
+    assert decoding is not None
+    return Compressed(body, decoding)
+
+
+def test_a_compressed_answer_is_released_decoded_and_masked() -> None:
+    body = compressed(held())
+    assert body.holds
+    packed = gzip.compress(answer_saying(f"it is {NPM}"))
+    assert body.feed(packed[:20], 1.0) == body.feed(packed[20:], 2.0) == b""
+    assert body.held_bytes() == len(answer_saying(f"it is {NPM}"))
+    released = body.finish(3.0)
+    assert isinstance(released, bytes)
+    assert json.loads(released)["choices"][0]["message"]["content"] == f"it is {MASKED_NPM}"
+    assert answered(body).choices[0].text == f"it is {MASKED_NPM}"
+    assert not body.passed_whole()
+
+
+def test_a_compressed_stream_stays_a_stream() -> None:
+    body = compressed(streamed())
+    assert not body.holds
+    packing = zlib.compressobj(wbits=31)
+    first = packing.compress(event("one ")) + packing.flush(zlib.Z_SYNC_FLUSH)
+    assert body.feed(first, 1.0) == event("one ")
+    last = packing.compress(b"data: [DONE]\n\n") + packing.flush()
+    assert body.feed(last, 2.0) == b"data: [DONE]\n\n"
+    assert body.passed_whole()
+    assert body.finish(3.0) == b""
+
+
+@pytest.mark.parametrize("spoil", ["cut", "garbage", "trailing"])
+def test_a_compressed_answer_that_is_not_whole_is_refused(spoil: str) -> None:
+    packed = gzip.compress(answer_saying("hello"))
+    wire = {"cut": packed[:-9], "garbage": b"no gzip at all", "trailing": packed + b"more"}[spoil]
+    body = compressed(held())
+    result = body.feed(wire, 0.0)
+    result = body.finish(0.0) if result == b"" else result
+    assert code_of(result) is Code.UPSTREAM_ENCODED
     assert body.answer() is None
+
+
+def test_a_compressed_answer_that_grows_without_measure_is_refused() -> None:
+    result = compressed(held(max_bytes=100_000_000)).feed(gzip.compress(b"\0" * 8_000_000), 0.0)
+    assert code_of(result) is Code.UPSTREAM_ENCODED

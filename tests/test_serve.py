@@ -5,8 +5,55 @@ from pathlib import Path
 
 import pytest
 
+from extproc import config
 from extproc.errors import ConfigError
-from extproc.serve import clear_socket
+from extproc.keys.fingerprint_key import FILE_NAME
+from extproc.masking.finding import Direction
+from extproc.masking.masker import Masking
+from extproc.serve import _masking, clear_socket
+from tests.detecting import CACHE
+from tests.playbook import MASKED, SECRET
+
+SETTINGS = f"""\
+policy: policy.yaml
+rule_cache: {CACHE}
+store: {{ sqlite: state/extproc.db }}
+issuers:
+  - kind: oidc
+    issuer: https://idp.example
+    audiences: [gateway]
+"""
+
+
+def masking_of(folder: Path, section: str) -> Masking:
+    (folder / "policy.yaml").write_text(f"version: 1\nrules: []\n{section}")
+    (folder / "gateway.yaml").write_text(SETTINGS)
+    return _masking(config.load(folder / "gateway.yaml"))
+
+
+def masked(masking: Masking, text: str) -> str:
+    return masking.masker(Direction.PROMPT).text(text, "x")
+
+
+def test_without_a_section_secrets_are_masked_and_the_key_of_fingerprints_is_beside_the_store(tmp_path: Path) -> None:
+    found = masking_of(tmp_path, "")
+    assert masked(found, f"use {SECRET} now") == f"use {MASKED} now"
+    assert len((tmp_path / "state" / FILE_NAME).read_bytes()) == 32
+    again = masking_of(tmp_path, "")
+    assert again.fingerprints.of(SECRET) == found.fingerprints.of(SECRET)
+    assert again.detector.digest == found.detector.digest
+
+
+def test_the_rules_of_a_users_file_are_looked_for_beside_the_built_in_ones(tmp_path: Path) -> None:
+    (tmp_path / "acme.yaml").write_text("rules: [{id: acme-key, name: acme, pattern: '\\b(acme_[a-z0-9]{20})\\b'}]\n")
+    found = masking_of(tmp_path, "masking: { rule-files: [{ name: acme, file: acme.yaml }] }\n")
+    ours = "acme_0a1b2c3d4e5f6g7h8i9j"
+    assert masked(found, f"{ours} {SECRET}") == f"[MASKED:acme-key] {MASKED}"
+
+
+def test_a_policy_that_looks_for_nothing_masks_nothing(tmp_path: Path) -> None:
+    found = masking_of(tmp_path, "masking: { secrets: { prompts: off, answers: off } }\n")
+    assert masked(found, f"use {SECRET} now") == f"use {SECRET} now"
 
 
 def test_the_socket_of_a_dead_process_is_removed(tmp_path: Path) -> None:

@@ -16,13 +16,17 @@ from typing import Any
 from rich.console import Console
 
 from extproc import replay
-from extproc.dev import files, keys, users
+from extproc.dev import files, keys, upstream_leak, users
 from extproc.errors import ExtprocError
+from extproc.keys.fingerprint_key import FILE_NAME, load_key
+from extproc.masking.fingerprint import Fingerprints
 from extproc.store.sqlite import SqliteArchive
+
+_FINDINGS = 8
 
 
 def run(state: Path, console: Console) -> None:
-    """Ask, be refused, see the credential that left, look at the record; raises ExtprocError when nothing runs."""
+    """Ask, be refused, see what left and what was masked, look at the record; raises ExtprocError if nothing runs."""
     _Tour(state, console, files.ports_of(state)).run()
 
 
@@ -41,12 +45,21 @@ class _Tour:
         self._show_refusal(self._token("mallory"))
         self._step(4, "What GitHub saw", "The gateway's credential. The caller's token stayed here.")
         self._upstream_view()
-        self._step(5, "The record", "Who, by which rule, what was said, and when each piece was said.")
+        # Made up, and another one each time, so that the match below is of this tour.
+        assignment = upstream_leak.assignments(str(time.time())).splitlines()[0]
+        self._step(5, "alice pastes a secret", f"Her prompt holds {assignment[:18]}... and leaves without.")
+        self._streaming_chat(f"Why does CI fail with {assignment} set?")
+        self._upstream_prompt(assignment.partition("=")[2])
+        self._step(6, "The model leaks", "It answers with secrets, a few characters at a time. What alice received:")
+        self._streaming_chat("leak")
+        self._step(7, "The findings", "Where and when, never the secret itself; who has a secret can ask where it was.")
+        self._findings(assignment.partition("=")[2])
+        self._step(8, "The record", "Who, by which rule, what was said, and when each piece was said.")
         self._record(decision_id)
 
-    def _streaming_chat(self) -> str:
+    def _streaming_chat(self, prompt: str = "count to 10") -> str:
         try:
-            with self._ask(self._token("alice"), "count to 10", stream=True) as response:
+            with self._ask(self._token("alice"), prompt, stream=True) as response:
                 self.console.print("   ", end="")
                 for line in response:
                     self.console.print(_text(line), end="", style="green", markup=False)
@@ -59,17 +72,45 @@ class _Tour:
         return decision_id
 
     def _upstream_view(self) -> None:
+        seen = self._last_seen()
+        if seen is None:
+            return
+        headers = dict(seen["headers"])
+        ours = (self.state / "github-token").read_text().strip()
+        same = "the gateway's own" if headers["authorization"] == f"Bearer {ours}" else "SOMETHING ELSE"
+        self.console.print(f"    authorization: Bearer {ours[:8]}...  ({same})", markup=False)
+        self.console.print(f"    host: {headers['host']}   accept-encoding: {headers['accept-encoding']}", markup=False)
+
+    def _upstream_prompt(self, secret: str) -> None:
+        seen = self._last_seen()
+        if seen is None:
+            return
+        prompt = seen["body"]["messages"][-1]["content"]
+        if secret in prompt:
+            raise ExtprocError("the upstream received the secret: does the policy switch masking off?")
+        self.console.print(f"    GitHub received: {prompt}", style="green", markup=False)
+
+    def _last_seen(self) -> dict[str, Any] | None:
+        """Return what the demo upstream got last; None, and a word about it, where another upstream is in use."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.upstream}/__seen", timeout=5) as response:
                 seen: list[dict[str, Any]] = json.load(response)
         except OSError:
             self.console.print("    (another upstream is in use; look at its own log)", style="dim")
-            return
-        headers = dict(seen[-1]["headers"])
-        ours = (self.state / "github-token").read_text().strip()
-        same = "the gateway's own" if headers["authorization"] == f"Bearer {ours}" else "SOMETHING ELSE"
-        self.console.print(f"    authorization: Bearer {ours[:8]}...  ({same})", markup=False)
-        self.console.print(f"    host: {headers['host']}   accept-encoding: {headers['accept-encoding']}", markup=False)
+            return None
+        return seen[-1]
+
+    def _findings(self, secret: str) -> None:
+        archive = SqliteArchive(self.state / "extproc.db")
+        for row in archive.findings(limit=_FINDINGS):
+            line = f"    {row.action:5} {row.rule:28} {row.direction:7} {row.where} @{row.offset}  {row.user}"
+            self.console.print(line, markup=False)
+        fingerprint = Fingerprints(load_key(self.state / FILE_NAME)).of(secret)
+        for row in archive.findings(fingerprint=fingerprint):
+            self.console.print(f"    match: {row.user} in exchange {row.exchange}", style="green", markup=False)
+        self.console.print(
+            "    The same:  .venv/bin/extproc findings list   and   ... findings match < FILE", style="dim"
+        )
 
     def _record(self, decision_id: str) -> None:
         document = SqliteArchive(self.state / "extproc.db").exchange(decision_id)

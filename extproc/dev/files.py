@@ -74,6 +74,8 @@ def _gateway(ports: Ports) -> dict[str, Any]:
         "listen": [f"unix:{SOCKET}"],
         "operations": f"127.0.0.1:{ports.ops}",
         "policy": "policy.yaml",
+        # Shared by all state directories of this user: compiling the rules takes some seconds.
+        "rule_cache": str(Path.home() / ".cache" / "copilot-extproc" / "rules"),
         "store": {"sqlite": "extproc.db"},
         "issuers": [
             {

@@ -1,4 +1,4 @@
-"""A demo upstream that answers like GitHub Copilot's API and a corner of GitHub's REST API.
+"""A demo upstream that answers like GitHub Copilot's API and a corner of GitHub's REST and GraphQL APIs.
 
 What it answers to a prompt is scripted by words in it: see `upstream_script`. It accepts only the credentials it is
 told of and keeps the last requests in memory, credentials included, for `GET /__seen` (`DELETE /__seen` forgets them):
@@ -11,14 +11,22 @@ import asyncio
 import json
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from extproc.dev.upstream_chat import Chat, models
-from extproc.dev.upstream_github import Credentials, GitHub, contents, pull_request, repository, user
+from extproc.dev.upstream_chat import ChatWire
+from extproc.dev.upstream_completions import CompletionsWire
+from extproc.dev.upstream_embeddings import EmbeddingsWire
+from extproc.dev.upstream_github import Credentials, GitHub, contents, issues, pull_request, repository, user
+from extproc.dev.upstream_graphql import graphql
+from extproc.dev.upstream_mcp import McpServer
+from extproc.dev.upstream_messages import CountTokensWire, MessagesWire
+from extproc.dev.upstream_model import ModelEndpoint, Wire
+from extproc.dev.upstream_models import models, no_web_socket
+from extproc.dev.upstream_responses import ResponsesWire
 
 DEFAULT_API_URL = "http://127.0.0.1:8090"
 _SEEN_REQUESTS = 200
@@ -26,6 +34,15 @@ _SEEN_BODY_BYTES = 256 * 1024  # a longer body is told by its length only, which
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 _SEEN_PATH = "/__seen"
 _DOCUMENTATION = "https://docs.github.com/rest"
+_WIRES: Mapping[str, Wire] = {
+    "/chat/completions": ChatWire(),
+    "/responses": ResponsesWire(),
+    "/v1/messages": MessagesWire(),
+    "/v1/messages/count_tokens": CountTokensWire(),
+    "/v1/engines/{engine}/completions": CompletionsWire(),
+    "/completions": CompletionsWire(),
+    "/embeddings": EmbeddingsWire(),
+}
 
 
 def make_app(
@@ -42,10 +59,7 @@ def make_app(
     between streamed events, `now` tells Unix seconds, `api_url` is what token answers name as the Copilot API.
     """
     credentials = Credentials(accepted_tokens, now)
-    github, chat, seen = GitHub(credentials, api_url, now), Chat(delay_seconds, now, sleep), _Seen()
-
-    def rest(path: str, handler: Handler) -> web.RouteDef:
-        return web.get(path, _guarded(handler, credentials.is_github))
+    seen = _Seen()
 
     app = web.Application(middlewares=[seen.remember], client_max_size=_MAX_BODY_BYTES)
     app.on_response_prepare.append(_add_headers)
@@ -54,19 +68,45 @@ def make_app(
             web.get(_SEEN_PATH, seen.show),
             web.delete(_SEEN_PATH, seen.clear),
             web.get("/_ping", _ping),
-            web.get("/models", _guarded(models, credentials.is_copilot)),
-            web.post("/chat/completions", _guarded(chat.handle, credentials.is_copilot)),
-            rest("/copilot_internal/v2/token", github.copilot_token),
-            rest("/copilot_internal/user", github.copilot_user),
-            rest("/rate_limit", github.rate_limit),
-            rest("/user", user),
-            rest("/repos/{owner}/{repo}", repository),
-            rest("/repos/{owner}/{repo}/contents/{path:.+}", contents),
-            rest(r"/repos/{owner}/{repo}/pulls/{number:\d{1,9}}", pull_request),
+            *_copilot(credentials, delay_seconds, now, sleep),
+            *_github(credentials, GitHub(credentials, api_url, now)),
             web.route("*", "/{rest:.*}", _not_found),
         ]
     )
     return app
+
+
+def _copilot(
+    credentials: Credentials, delay_seconds: float, now: Callable[[], float], sleep: Callable[[float], Awaitable[None]]
+) -> Iterator[web.RouteDef]:
+    def route(method: str, path: str, handler: Handler) -> web.RouteDef:
+        return web.route(method, path, _guarded(handler, credentials.is_copilot))
+
+    yield route("GET", "/models", models)
+    yield route("GET", "/responses", no_web_socket)
+    for path, wire in _WIRES.items():
+        yield route("POST", path, ModelEndpoint(wire, delay_seconds, now, sleep).handle)
+    # The server writes its own messages; only how they are sent is shared.
+    mcp = McpServer(ModelEndpoint(ChatWire(), delay_seconds, now, sleep))
+    for path in ("/mcp/", "/mcp/readonly"):
+        yield route("POST", path, mcp.post)
+        yield route("DELETE", path, mcp.delete)
+        yield route("GET", path, mcp.get)
+
+
+def _github(credentials: Credentials, github: GitHub) -> Iterator[web.RouteDef]:
+    def rest(path: str, handler: Handler) -> web.RouteDef:
+        return web.get(path, _guarded(handler, credentials.is_github))
+
+    yield rest("/copilot_internal/v2/token", github.copilot_token)
+    yield rest("/copilot_internal/user", github.copilot_user)
+    yield rest("/rate_limit", github.rate_limit)
+    yield rest("/user", user)
+    yield rest("/repos/{owner}/{repo}", repository)
+    yield rest("/repos/{owner}/{repo}/issues", issues)
+    yield rest("/repos/{owner}/{repo}/contents/{path:.+}", contents)
+    yield rest(r"/repos/{owner}/{repo}/pulls/{number:\d{1,9}}", pull_request)
+    yield web.post("/graphql", _guarded(graphql, credentials.is_github))
 
 
 class _Seen:

@@ -128,6 +128,22 @@ async def contents(request: web.Request) -> web.Response:
     )
 
 
+async def issues(request: web.Request) -> web.Response:
+    """Answer GET /repos/{owner}/{repo}/issues."""
+    repository = _repository(request)["full_name"]
+    issue = {
+        "id": 1,
+        "number": 1,
+        "title": "Demo issue",
+        "body": f"An issue of {repository} at the demo upstream.",
+        "state": "open",
+        "user": {"login": _LOGIN},
+        "labels": [],
+        "comments": 0,
+    }
+    return web.json_response([issue])
+
+
 async def pull_request(request: web.Request) -> web.Response:
     """Answer GET /repos/{owner}/{repo}/pulls/{number}."""
     number = int(request.match_info["number"])

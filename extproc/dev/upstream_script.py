@@ -22,7 +22,9 @@ why a test fails and what git reset does:
 | `long`  | a text of 200 events                                                                                  |
 | `slow`  | 50 ms between events                                                                                  |
 | `reset` | half of the answer, then a TCP reset                                                                  |
-| `gzip`  | a gzip body, though identity was asked for                                                            |
+| `leak`  | made-up secrets in the text and the reasoning, cut into small pieces; where a tool that writes files  |
+|         | is offered, also a call of it with such secrets in its arguments                                      |
+| `gzip`  | a gzip body, though identity was asked for; so do `deflate`, `br` and `zstd`                          |
 
 Case does not matter. A conversation that ends with a tool's result gets a closing sentence, so that an agent does not
 call the same tool for ever.
@@ -39,13 +41,15 @@ from itertools import takewhile
 from typing import Any, Literal
 
 from extproc.conversation import ToolCall
+from extproc.dev import upstream_leak
 
 _MAX_COUNT = 1000
 _MAX_WORDS = 80
 _LONG_EVENTS = 200
 _FRAGMENT = 7  # characters: small enough that paths and secrets straddle events
 
-_MODES = {"fail", "html", "long", "slow", "reset", "gzip"}
+_ENCODINGS = ("gzip", "deflate", "br", "zstd")
+_MODES = {"fail", "html", "long", "slow", "reset", "leak", *_ENCODINGS}
 _FILLERS = {"please", "and"}
 _CREATE_TOOLS = ("create", "create_file", "write", "apply_patch")
 _EDIT_TOOLS = ("edit", "replace_string_in_file", "str_replace", "insert_edit_into_file", "apply_patch")
@@ -58,15 +62,36 @@ _CLIENT_BLOCK = re.compile(r"<([a-z]+(?:[_-][a-z]+)+)>.*?</\1>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One answer: `pieces` of text or a `tool_call`, and how it misbehaves."""
+    """One answer: `pieces` of text and a `tool_call`, either or both, and how it misbehaves.
+
+    `is_custom` says that the tool takes free text instead of JSON; `reasoning` is for requests that ask for it.
+    """
 
     pieces: tuple[str, ...] = ()
+    reasoning: tuple[str, ...] = ()
     tool_call: ToolCall | None = None
+    is_custom: bool = False
     instead: Literal["fail", "html"] | None = None
     echo_authorization: bool = False
     slow: bool = False
     reset: bool = False
-    gzip: bool = False
+    encoding: str | None = None
+
+    fragment: int = _FRAGMENT
+    """So many characters of a tool's arguments come in one event."""
+
+    def argument_pieces(self) -> Iterator[str]:
+        """Cut the arguments of the call as they are streamed."""
+        return fragments("" if self.tool_call is None else self.tool_call.arguments, self.fragment)
+
+    def text(self) -> str:
+        """Return the text of the answer."""
+        return "".join(self.pieces)
+
+    def tokens(self) -> int:
+        """Count words, which stand in for tokens."""
+        call = "" if self.tool_call is None else self.tool_call.arguments
+        return len(f"{self.text()} {call}".split())
 
 
 def script_for(messages: list[Any], tools: list[Any], authorization: str) -> Script:
@@ -75,20 +100,34 @@ def script_for(messages: list[Any], tools: list[Any], authorization: str) -> Scr
     modes = _modes(question)
     if modes & {"fail", "html"}:
         return Script(instead="fail" if "fail" in modes else "html")
-    echo = _says(question, "echo credential")
-    tool_call = None if _ends_with_tool_result(messages) else _tool_call(question, tools)
-    if tool_call is not None:
-        pieces: tuple[str, ...] = ()
-    elif echo:
+    is_done = _ends_with_tool_result(messages)
+    echo, leak = _says(question, "echo credential"), "leak" in modes and not is_done
+    offered = {} if is_done else _offered(tools)
+    order = _order(question, leak=leak)
+    tool = None if order is None else _tool(order[0], offered, any_tool=_says(question, "use a tool"))
+    tool_call = None if order is None or tool is None else _tool_call(tool, order[1], offered[tool], leak=leak)
+    pieces: tuple[str, ...] = ()
+    if leak:
+        pieces = tuple(fragments(f"This is what I found:\n\n{upstream_leak.assignments(question)}\nThat is all."))
+    elif tool_call is None and echo:
         pieces = ("Your credential is ", authorization, ", in parts: ", *fragments(authorization), ".")
-    else:
+    elif tool_call is None:
         pieces = _text(question, messages, modes)
-    return Script(pieces, tool_call, None, echo, "slow" in modes, "reset" in modes, "gzip" in modes)
+    return Script(
+        pieces=pieces,
+        reasoning=_reasoning(question, leak=leak),
+        tool_call=tool_call,
+        is_custom=tool is not None and offered[tool] is None,
+        echo_authorization=echo,
+        slow="slow" in modes,
+        reset="reset" in modes,
+        encoding=next((name for name in _ENCODINGS if name in modes), None),
+    )
 
 
-def fragments(text: str) -> Iterator[str]:
+def fragments(text: str, size: int = _FRAGMENT) -> Iterator[str]:
     """Cut `text` as a model's tokens would be: a few characters each."""
-    return (text[start : start + _FRAGMENT] for start in range(0, len(text), _FRAGMENT))
+    return (text[start : start + size] for start in range(0, len(text), size))
 
 
 def text_of(message: object) -> str:
@@ -124,37 +163,48 @@ def _ends_with_tool_result(messages: list[Any]) -> bool:
     return bool(messages) and isinstance(messages[-1], dict) and messages[-1].get("role") == "tool"
 
 
-def _tool_call(question: str, tools: list[Any]) -> ToolCall | None:
-    order = _FILE_ORDER.search(question)
-    if order is None and not _says(question, "use a tool"):
-        return None
-    verb, file = (order[1].lower(), order[2]) if order else ("create", "demo.txt")
-    offered = _offered(tools)
+def _reasoning(question: str, *, leak: bool) -> tuple[str, ...]:
+    if leak:
+        return tuple(fragments(f"They want their key:\n{upstream_leak.private_key(question)}I shall tell."))
+    return _words(f"They ask {len(question.split())} words. I follow the script.")
+
+
+def _order(question: str, *, leak: bool) -> tuple[str, str] | None:
+    """Return the verb and the file of an order to write one."""
+    if order := _FILE_ORDER.search(question):
+        return order[1].lower(), order[2]
+    return ("create", "demo.txt") if leak or _says(question, "use a tool") else None
+
+
+def _tool(verb: str, offered: Mapping[str, list[str] | None], *, any_tool: bool) -> str | None:
     wanted = [name for name in (_CREATE_TOOLS if verb == "create" else _EDIT_TOOLS) if name in offered]
-    if order is None:
-        wanted += offered
-    if not wanted:
-        return None
-    arguments = json.dumps(_arguments(wanted[0], file, offered[wanted[0]]))
-    call_id = hashlib.sha256(f"{wanted[0]}{arguments}".encode()).hexdigest()[:24]
-    return ToolCall(f"call_{call_id}", wanted[0], arguments)
+    return next(iter(wanted + list(offered) if any_tool else wanted), None)
 
 
-def _offered(tools: list[Any]) -> dict[str, list[str]]:
-    """Return the parameter names of each function tool by its name."""
-    offered: dict[str, list[str]] = {}
+def _tool_call(tool: str, file: str, parameters: list[str] | None, *, leak: bool) -> ToolCall:
+    text = f"# {file}\nwritten = 'by the demo upstream'\n" + (upstream_leak.assignments(file) if leak else "")
+    added = "".join(f"+{line}\n" for line in text.splitlines())
+    patch = f"*** Begin Patch\n*** Add File: {file}\n{added}*** End Patch\n"
+    arguments = patch if parameters is None else json.dumps(_arguments(tool, file, parameters, text, patch))
+    call_id = hashlib.sha256(f"{tool}{arguments}".encode()).hexdigest()[:24]
+    return ToolCall(f"call_{call_id}", tool, arguments)
+
+
+def _offered(tools: list[Any]) -> dict[str, list[str] | None]:
+    """Return the parameter names of each tool by its name; None for a custom tool, which takes free text."""
+    offered: dict[str, list[str] | None] = {}
     for tool in tools:
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if isinstance(function, dict) and isinstance(function.get("name"), str):
-            schema = function.get("parameters")
-            properties = schema.get("properties") if isinstance(schema, dict) else None
-            offered[function["name"]] = list(properties) if isinstance(properties, dict) else []
+        for kind in ("function", "custom"):
+            named = tool.get(kind) if isinstance(tool, dict) else None
+            if isinstance(named, dict) and isinstance(named.get("name"), str):
+                schema = named.get("parameters")
+                properties = schema.get("properties") if isinstance(schema, dict) else None
+                names = list(properties) if isinstance(properties, dict) else []
+                offered[named["name"]] = names if kind == "function" else None
     return offered
 
 
-def _arguments(tool: str, file: str, parameters: list[str]) -> Mapping[str, str]:
-    text = f"# {file}\nwritten = 'by the demo upstream'\n"
-    patch = f"*** Begin Patch\n*** Add File: {file}\n+written = 'by the demo upstream'\n*** End Patch\n"
+def _arguments(tool: str, file: str, parameters: list[str], text: str, patch: str) -> Mapping[str, str]:
     values = {
         **dict.fromkeys(("path", "filePath"), file),
         **dict.fromkeys(("file_text", "content", "code", "new_str", "newString"), text),

@@ -5,29 +5,44 @@ Source: OpenAI API reference, "Chat" and "Chat streaming".
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from extproc.conversation import Answer, Piece, Prompt
-from extproc.dialect.chat_answer import MALFORMED, AnswerBuilder
-from extproc.dialect.port import BadAnswer, BadRequest
+from extproc.dialect.chat_answer import AnswerBuilder
+from extproc.dialect.chat_slots import SlotReader
+from extproc.dialect.json_api import as_text, read_answer
+from extproc.dialect.openai_error import openai_error
+from extproc.dialect.port import AnswerStream, BadAnswer, BadRequest, Reading
 from extproc.dialect.request_body import read_fields
-from extproc.dialect.sse import SseEvent, SseParser
+from extproc.dialect.sse import framed
 from extproc.errors import Refusal
+from extproc.json_body import encoded
 
 _REQUEST_FIELDS: Final = frozenset({"model", "messages", "tools", "stream"})
+
+# What every event of a stream carries, with the types it must have.
+_ENVELOPE: Final = {"id": str, "object": str, "created": int, "model": str}
 
 
 class ChatDialect:
     """Implement `Dialect` for chat completions."""
 
+    # `reasoning_opaque` and `cot_id` are Copilot's: the encrypted state of a model's reasoning, and its id.
+    opaque: AbstractSet[str] = frozenset(
+        {"id", "object", "model", "role", "type", "finish_reason", "system_fingerprint", "service_tier"}
+        | {"tool_call_id", "call_id", "cot_id", "encrypted_content", "reasoning_opaque", "signature"}
+    )
+    json_texts: AbstractSet[str] = frozenset({"arguments"})
+
     def parse_request(self, body: bytes) -> Prompt:
         """Return what the request asks; raises `BadRequest`."""
         fields = read_fields(body, _REQUEST_FIELDS)
         model, messages = fields.get("model"), fields.get("messages")
-        tools, stream = fields.get("tools"), fields.get("stream")
+        tools = fields.get("tools")
         if not (isinstance(model, str) and model):
             raise BadRequest("model: expected a non-empty string")
         if not (isinstance(messages, list) and messages):
@@ -36,91 +51,114 @@ class ChatDialect:
             _check_message(f"messages[{position}]", message)
         if not (tools is None or (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools))):
             raise BadRequest("tools: expected a list of objects")
-        if not (stream is None or isinstance(stream, bool)):
-            raise BadRequest("stream: expected true or false")
-        return Prompt(model, messages, tools or [], stream=bool(stream))
+        return Prompt(model, messages, tools or [], stream=read_stream(fields))
 
     def parse_answer(self, body: bytes) -> Answer:
         """Return what a JSON answer says, which is complete by being one; raises `BadAnswer`."""
         builder = AnswerBuilder()
         try:
-            body.decode()  # msgspec does not look at the encoding of the fields that it skips
-            understood = builder.take(body, [])
-        except UnicodeDecodeError as error:
-            raise BadAnswer("the answer is not UTF-8") from error
-        except RecursionError as error:
-            raise BadAnswer("the answer is nested too deeply") from error
-        except msgspec.DecodeError as error:
+            understood = builder.take(read_answer(body), [])
+        except msgspec.ValidationError as error:
             # The message of msgspec gives a place and types, never a value.
             raise BadAnswer(f"the answer: {error}") from error
         if not understood:
             raise BadAnswer("the answer has neither choices nor an error, or too many choices or tool calls")
         return replace(builder.answer(), complete=True)
 
-    def stream(self, max_event_bytes: int) -> ChatStream:
-        """Return what gathers a streamed answer, no event of which may be larger than `max_event_bytes`."""
-        return ChatStream(max_event_bytes)
+    def amend(self, tree: Any) -> bool:  # noqa: ANN401, ARG002 - decoded JSON, in which nothing leads anywhere
+        """Return False: nothing in such an answer leads around the gateway."""
+        return False
+
+    def stream(self) -> AnswerStream:
+        """Return what gathers a streamed answer."""
+        return ChatStream()
 
     def error_body(self, refusal: Refusal, decision_id: str) -> bytes:
         """Return the refusal as the error object of OpenAI's API."""
-        error = {
-            "message": refusal.message,
-            "type": "invalid_request_error" if refusal.status < 500 else "server_error",
-            "code": refusal.code.value,
-            "param": None,
-            "decision_id": decision_id,
-        }
-        return msgspec.json.encode({"error": error})
+        return openai_error(refusal, decision_id)
 
 
 class ChatStream:
     """Implement `AnswerStream` for chat completions.
 
-    Channels: `<choice>.text`, `<choice>.reasoning`, `<choice>.tool.<position in Choice.tool_calls>`, `unparsed`. The
-    first piece of a tool call announces it, with the arguments that came along, often none.
+    Pieces have the channels `<choice>.text`, `<choice>.reasoning`, `<choice>.tool.<position in Choice.tool_calls>` and
+    `unparsed`; the first piece of a tool call announces it, with the arguments that came along, often none. Slots have
+    one channel for each field, as `0.content` or `0.tool.2.arguments`.
     """
 
-    __slots__ = ("_builder", "_done", "_parser", "_unparsed")
+    _object = "chat.completion.chunk"
 
-    def __init__(self, max_event_bytes: int) -> None:
-        self._parser = SseParser(max_event_bytes)
+    __slots__ = ("_builder", "_done", "_last", "_reader", "_unparsed")
+
+    def __init__(self) -> None:
+        self._reader = SlotReader()
         self._builder = AnswerBuilder()
+        self._last: dict[str, Any] = {}
         self._unparsed: list[str] = []
         self._done = False
 
-    def feed(self, data: bytes) -> list[Piece]:
-        """Take the next bytes of the body and return what they say; raises `EventTooLarge`."""
-        return self._take(self._parser.feed(data))
+    def read(self, event: str, tree: dict[str, Any]) -> Reading:  # noqa: ARG002 - events have no types here
+        """Say what an event adds to channels; a choice is closed by its finish reason."""
+        return self._reader.read(tree)
 
-    def finish(self) -> list[Piece]:
-        """Return what the end of the body leaves over."""
-        return self._take(self._parser.finish())
+    def take(self, event: str, tree: dict[str, Any]) -> list[Piece]:  # noqa: ARG002 - events have no types here
+        """Add what a masked event says, and return its texts."""
+        pieces: list[Piece] = []
+        if "id" in tree:
+            self._last = tree
+        try:
+            understood = self._builder.take(tree, pieces)
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            understood = False
+        return pieces if understood else pieces + self.take_unparsed(as_text(tree))
+
+    def take_unparsed(self, text: str) -> list[Piece]:
+        """Keep masked `data` that is no JSON object."""
+        self._unparsed.append(text)
+        return [Piece("unparsed", text)]
+
+    def done(self) -> None:
+        """Note that `[DONE]` went to the client."""
+        self._done = True
 
     def answer(self) -> Answer:
-        """Return all that has been said so far.
+        """Return all that was taken so far.
 
         It is complete after `[DONE]`, which some upstreams leave out: then when every choice has its finish reason.
         """
         answer = self._builder.answer()
         return replace(answer, complete=answer.complete or self._done, unparsed=list(self._unparsed) or None)
 
-    def _take(self, events: list[SseEvent]) -> list[Piece]:
-        pieces: list[Piece] = []
-        for event in events:
-            try:
-                understood = self._builder.take(event.data, pieces)
-            except MALFORMED:
-                understood = self._is_done_or_blank(event.data)
-            if not understood:
-                text = event.data.decode("utf-8", "replace")
-                self._unparsed.append(text)
-                pieces.append(Piece("unparsed", text))
-        return pieces
+    def ending(self, text: str) -> bytes:
+        """Return the events that end every unfinished choice (the first one where there is none) with `text`.
 
-    def _is_done_or_blank(self, data: bytes) -> bool:
-        bare = data.strip()
-        self._done = self._done or bare == b"[DONE]"
-        return bare in {b"", b"[DONE]"}
+        Clients run the tool calls they were given whatever the finish reason says, so those are spoiled first.
+        """
+        indexes = self._builder.unfinished() or [0]
+        entries = [entry for index in indexes for entry in self._entries(index, text)]
+        events = [framed(encoded({**self._envelope(), "choices": [entry]})) for entry in entries]
+        return b"".join(events) + framed(b"[DONE]")
+
+    def _entries(self, index: int, text: str) -> list[dict[str, Any]]:
+        """Return the last entries of `choices` for a choice."""
+        # Clients that join whatever a delta says must get the role once.
+        role = {} if self._builder.has(index) else {"role": "assistant"}
+        deltas = [*self._builder.spoiling(index), {**role, "content": text}]
+        entries = [{"index": index, "delta": delta, "finish_reason": None} for delta in deltas]
+        return [*entries, {"index": index, "delta": {}, "finish_reason": "stop"}]
+
+    def _envelope(self) -> dict[str, Any]:
+        """Return what an event has beside its choices, as the last event had it."""
+        known = {name: self._last[name] for name, kind in _ENVELOPE.items() if type(self._last.get(name)) is kind}
+        return {"id": "", "object": self._object, "created": 0, "model": ""} | known
+
+
+def read_stream(fields: dict[str, Any]) -> bool:
+    """Return whether a request asks for a stream; raises `BadRequest`."""
+    stream = fields.get("stream")
+    if not (stream is None or isinstance(stream, bool)):
+        raise BadRequest("stream: expected true or false")
+    return bool(stream)
 
 
 def _check_message(where: str, message: object) -> None:

@@ -1,71 +1,55 @@
-"""Gather what a chat completions answer says, from its whole body or from the events of its stream.
+"""Gather what a completions answer says, from its whole body or from the events of its stream.
 
-Sources: OpenAI API reference, "Chat" and "Chat streaming". Upstreams behind Copilot vary from it, and so does this
-reading: reasoning has four names, several entries of `choices` may share an index, tool calls may lack theirs.
+Sources: OpenAI API reference, "Chat", "Chat streaming" and "Completions" (whose choices have a `text`, no message).
+Upstreams behind Copilot vary from it, and so does this reading: reasoning has several names, entries of `choices` may
+share an index, tool calls may lack theirs.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Any, Final
 
 import msgspec
 
-from extproc.conversation import Answer, Choice, Piece, ToolCall, Usage
+from extproc.conversation import Answer, Choice, Piece, Usage
+from extproc.dialect.chat_calls import Function, Natural, ToolCalls, ToolFragment
+from extproc.dialect.json_api import as_text
 
-# Bounds on what one answer, or one choice of it, may open; OpenAI's own bound on `n` is 128, as that on `tools`.
+# Bound on what one answer may open: OpenAI's own bound on `n`.
 MAX_CHOICES: Final = 128
-MAX_TOOL_CALLS: Final = 1024
-
-# What decoding raises for bytes that are not the JSON we expect.
-MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-_Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
-class _Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _Custom(msgspec.Struct, gc=False):
-    """What a custom tool has in place of a function: free text as its input."""
-
-    name: str | None = None
-    input: str | None = None
-
-
-class _ToolFragment(msgspec.Struct, gc=False):
-    index: _Natural | None = None
-    id: str | None = None
-    function: _Function | None = None
-    custom: _Custom | None = None
+class _Part(msgspec.Struct, gc=False):
+    text: str | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
     """The message of a whole answer or the delta of a streamed one; their fields have the same names."""
 
-    content: str | None = None
+    content: str | list[_Part] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_text: str | None = None
     thinking: str | None = None
-    tool_calls: list[_ToolFragment] | None = None
-    function_call: _Function | None = None
+    cot_summary: str | None = None
+    tool_calls: list[ToolFragment] | None = None
+    function_call: Function | None = None
 
 
 class _Entry(msgspec.Struct, gc=False):
     """One entry of `choices`."""
 
-    index: _Natural = 0
+    index: Natural = 0
     delta: _Message | None = None
     message: _Message | None = None
+    text: str | None = None
     finish_reason: str | None = None
 
 
 class _Tokens(msgspec.Struct, gc=False):
-    prompt_tokens: _Natural | None = None
-    completion_tokens: _Natural | None = None
+    prompt_tokens: Natural | None = None
+    completion_tokens: Natural | None = None
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -74,15 +58,7 @@ class _Body(msgspec.Struct, gc=False):
     choices: list[_Entry] | None = None
     model: str | None = None
     usage: _Tokens | None = None
-    error: msgspec.Raw = msgspec.Raw()
-
-
-class _Error(msgspec.Struct):
-    message: str
-
-
-_BODY: Final = msgspec.json.Decoder(_Body)
-_ERROR: Final = msgspec.json.Decoder(str | _Error)
+    error: Any = None
 
 
 class AnswerBuilder:
@@ -96,20 +72,20 @@ class AnswerBuilder:
         self._model: str | None = None
         self._usage: Usage | None = None
 
-    def take(self, data: bytes, pieces: list[Piece]) -> bool:
-        """Add what the JSON object `data` says, and append its texts to `pieces`.
+    def take(self, tree: Any, pieces: list[Piece]) -> bool:  # noqa: ANN401 - decoded JSON
+        """Add what the decoded JSON `tree` says, and append its texts to `pieces`.
 
-        Returns False when it says nothing we know, or when some of it is over a bound and was left out. Raises one of
-        `MALFORMED`, having added nothing, when it is no JSON object or a field we read has an unexpected type.
+        Returns False when it says nothing we know, or when some of it is over a bound and was left out. Raises
+        `msgspec.ValidationError`, having added nothing, when it is no object or a field we read has an unexpected type.
         """
-        body = _BODY.decode(data)
+        body = msgspec.convert(tree, _Body)
         understood = body.choices is not None
         if body.model and self._model is None:
             self._model = body.model
         if body.usage is not None:
             self._usage = Usage(body.usage.prompt_tokens or 0, body.usage.completion_tokens or 0)
             understood = True
-        if body.error and bytes(body.error) != b"null":
+        if body.error is not None:
             self._errors.append(_error_text(body.error))
             understood = True
         for entry in body.choices or ():
@@ -124,6 +100,18 @@ class AnswerBuilder:
         complete = bool(choices) and all(choice.finish_reason is not None for choice in choices)
         return Answer(self._model, choices, self._usage, complete, "\n".join(self._errors) or None)
 
+    def unfinished(self) -> list[int]:
+        """Return the indexes of the choices that have no finish reason yet."""
+        return [index for index, choice in sorted(self._choices.items()) if choice.finish_reason is None]
+
+    def has(self, index: int) -> bool:
+        """Say whether anything was said of a choice."""
+        return index in self._choices
+
+    def spoiling(self, index: int) -> list[dict[str, Any]]:
+        """Return the deltas that make the tool calls of an unfinished choice useless to whoever would run them."""
+        return self._choices[index].tools.spoiling() if index in self._choices else []
+
     def _open_choice(self, index: int) -> _ChoiceBuilder | None:
         if len(self._choices) >= MAX_CHOICES:
             return None
@@ -133,7 +121,7 @@ class AnswerBuilder:
 class _ChoiceBuilder:
     """Gather one choice."""
 
-    __slots__ = ("_finish_reason", "_index", "_reasoning", "_reasoning_channel", "_text", "_text_channel", "_tools")
+    __slots__ = ("_index", "_reasoning", "_reasoning_channel", "_text", "_text_channel", "finish_reason", "tools")
 
     def __init__(self, index: int) -> None:
         self._index = index
@@ -141,13 +129,15 @@ class _ChoiceBuilder:
         self._reasoning_channel = f"{index}.reasoning"
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._tools = _ToolCalls(f"{index}.tool.")
-        self._finish_reason: str | None = None
+        self.tools = ToolCalls(f"{index}.tool.")
+        self.finish_reason: str | None = None
 
     def take(self, entry: _Entry, pieces: list[Piece]) -> bool:
         """Add what `entry` says; return False when some of it was over a bound and left out."""
         if entry.finish_reason:
-            self._finish_reason = entry.finish_reason
+            self.finish_reason = entry.finish_reason
+        if entry.text:
+            self._say(entry.text, pieces)
         understood = entry.delta is None or self._take_message(entry.delta, pieces)
         if entry.message is not None:
             understood = self._take_message(entry.message, pieces) and understood
@@ -156,100 +146,44 @@ class _ChoiceBuilder:
     def choice(self) -> Choice:
         """Return what this choice has said so far."""
         text, reasoning = "".join(self._text), "".join(self._reasoning)
-        return Choice(self._index, text, reasoning, self._tools.calls(), self._finish_reason)
+        return Choice(self._index, text, reasoning, self.tools.calls(), self.finish_reason)
 
     def _take_message(self, message: _Message, pieces: list[Piece]) -> bool:
         # Once for every event of a stream, nearly all of which have only `content`.
-        if message.content:
-            self._text.append(message.content)
-            pieces.append(Piece(self._text_channel, message.content))
+        content = message.content
+        if content:
+            self._say(content if isinstance(content, str) else "".join(part.text or "" for part in content), pieces)
         if message.refusal:
-            self._text.append(message.refusal)
-            pieces.append(Piece(self._text_channel, message.refusal))
-        if message.reasoning_content or message.reasoning or message.reasoning_text or message.thinking:
-            self._take_thoughts(message, pieces)
+            self._say(message.refusal, pieces)
+        self._think(message, pieces)
         understood = True
         for fragment in message.tool_calls or ():
-            understood = self._tools.take(fragment, fragment.index, pieces) and understood
+            understood = self.tools.take(fragment, fragment.index, pieces) and understood
         if message.function_call is not None:
-            legacy = _ToolFragment(function=message.function_call)
-            understood = self._tools.take(legacy, "function_call", pieces) and understood
+            legacy = ToolFragment(function=message.function_call)
+            understood = self.tools.take(legacy, "function_call", pieces) and understood
         return understood
 
-    def _take_thoughts(self, message: _Message, pieces: list[Piece]) -> None:
-        thoughts = (message.reasoning_content, message.reasoning, message.reasoning_text, message.thinking)
-        # Some upstreams say the same under two of the names.
-        for thought in filter(None, dict.fromkeys(thoughts)):
-            self._reasoning.append(thought)
-            pieces.append(Piece(self._reasoning_channel, thought))
+    def _say(self, text: str, pieces: list[Piece]) -> None:
+        self._text.append(text)
+        pieces.append(Piece(self._text_channel, text))
+
+    def _think(self, message: _Message, pieces: list[Piece]) -> None:
+        thoughts = (
+            message.reasoning_content,
+            message.reasoning,
+            message.reasoning_text,
+            message.thinking,
+            message.cot_summary,
+        )
+        if any(thoughts):
+            # Some upstreams say the same under two of the names.
+            for thought in filter(None, dict.fromkeys(thoughts)):
+                self._reasoning.append(thought)
+                pieces.append(Piece(self._reasoning_channel, thought))
 
 
-class _CallBuilder:
-    """Gather one tool call."""
-
-    __slots__ = ("arguments", "channel", "id", "name")
-
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
-        self.id = ""
-        self.name = ""
-        self.arguments: list[str] = []
-
-
-class _ToolCalls:
-    """Gather the tool calls of one choice, in the order in which they appear."""
-
-    __slots__ = ("_by_index", "_calls", "_channel")
-
-    def __init__(self, channel: str) -> None:
-        self._channel = channel
-        self._calls: list[_CallBuilder] = []
-        self._by_index: dict[int | str, _CallBuilder] = {}
-
-    def take(self, fragment: _ToolFragment, index: int | str | None, pieces: list[Piece]) -> bool:
-        """Add a fragment to its call, or open one; return False when there are too many."""
-        function, custom = fragment.function or _Function(), fragment.custom or _Custom()
-        name = function.name or custom.name
-        text = (function.arguments or "") + (custom.input or "")
-        call = self._find(index, fragment.id, name)
-        is_new = call is None
-        if call is None:
-            if len(self._calls) >= MAX_TOOL_CALLS:
-                return False
-            call = _CallBuilder(f"{self._channel}{len(self._calls)}")
-            self._calls.append(call)
-            if index is not None:
-                self._by_index[index] = call
-        # Where a name or an id comes again, clients take the last one; they do not join them.
-        call.id, call.name = fragment.id or call.id, name or call.name
-        call.arguments.append(text)
-        if text or is_new:
-            pieces.append(Piece(call.channel, text))
-        return True
-
-    def calls(self) -> list[ToolCall]:
-        """Return the calls so far."""
-        return [ToolCall(call.id, call.name, "".join(call.arguments)) for call in self._calls]
-
-    def _find(self, index: int | str | None, call_id: str | None, name: str | None) -> _CallBuilder | None:
-        """Find the call a fragment continues, or None where it begins one.
-
-        Another id under a known index begins one: some upstreams give every parallel call the index 0. Without an
-        index the id decides; without both, a name begins a call and anything else continues the last.
-        """
-        if index is not None:
-            call = self._by_index.get(index)
-            is_other = call is not None and call_id and call.id and call.id != call_id
-            return None if is_other else call
-        if call_id:
-            return next((call for call in reversed(self._calls) if call.id == call_id), None)
-        return self._calls[-1] if self._calls and not name else None
-
-
-def _error_text(raw: msgspec.Raw) -> str:
+def _error_text(error: Any) -> str:  # noqa: ANN401 - decoded JSON
     """Return the message of an error object, or all of it where it has none."""
-    try:
-        error = _ERROR.decode(raw)
-    except MALFORMED:
-        return bytes(raw).decode("utf-8", "replace")
-    return error if isinstance(error, str) else error.message
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) else as_text(error)

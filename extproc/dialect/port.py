@@ -1,12 +1,16 @@
 """What every dialect does: read a request, read an answer (whole or streamed), and refuse in the client's own form.
 
-A dialect only reads. It never changes a byte of what passes, does no input or output, and keeps state only in the
-`AnswerStream` of one exchange.
+A dialect does no input or output, and keeps state only in the `AnswerStream` of one exchange. It never changes what
+passes: it says which strings of a message are text that a client joins to one (`Slot`), for whoever masks them.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Set as AbstractSet
+from enum import Enum, auto
+from typing import Any, Protocol
+
+import msgspec
 
 from extproc.conversation import Answer, Piece, Prompt
 from extproc.errors import ExtprocError, Refusal
@@ -20,31 +24,89 @@ class BadAnswer(ExtprocError):
     """Say why the body of an answer could not be understood; the text never quotes the body."""
 
 
-class AnswerStream(Protocol):
-    """Gather one streamed answer; how its bytes are cut into chunks never changes what is gathered.
+class Form(Enum):
+    """How a text is to be read when secrets are looked for."""
 
-    Everything said is kept until the exchange ends: whoever feeds it bounds the size of the whole body.
+    PLAIN = auto()
+    JSON = auto()
+    """The text is JSON itself (arguments of a tool): what its strings say is found after decoding their escapes."""
+
+
+class Slot(msgspec.Struct, gc=False):
+    """One string of an event, `holder[key]`, that continues the text of a channel.
+
+    A channel is one text as a client assembles it, over any number of events: a choice's content, a tool call's
+    arguments. Its name has dots from the general to the special, as in `0.text` or `0.tool.2.arguments`.
     """
 
-    def feed(self, data: bytes) -> list[Piece]:
-        """Take the next bytes of the body and return what they say.
+    holder: Any
+    key: str | int
+    channel: str
+    form: Form = Form.PLAIN
 
-        An event nobody understands is no error: its text is a piece of channel `unparsed`, and is in the answer's
-        `unparsed`. Raises only `EventTooLarge` (`extproc.dialect.sse`).
+
+class Reading(msgspec.Struct, gc=False):
+    """What one event adds to channels.
+
+    `closes` names channels that get no more text, by name or by prefix (`0.` is all of choice 0, the empty prefix all
+    there are); they close after this event's own slots. Every string of the event that is in no slot is a text of its
+    own, such as those that repeat what was streamed.
+    """
+
+    slots: list[Slot] = []
+    closes: tuple[str, ...] = ()
+
+
+class AnswerStream(Protocol):
+    """Gather one streamed answer from its events, each the JSON object of a `data` field, decoded.
+
+    Every event is shown twice: to `read` as it arrives, and to `take` when it has been masked and goes to the client,
+    in an order that may differ between channels. Everything taken is kept until the exchange ends: whoever feeds it
+    bounds the size of the whole body. No tree, however odd, makes either raise.
+    """
+
+    def read(self, event: str, tree: dict[str, Any]) -> Reading:
+        """Say what an event adds to channels; `event` is its SSE type (`message` when it names none)."""
+        ...
+
+    def take(self, event: str, tree: dict[str, Any]) -> list[Piece]:
+        """Add what a masked event says, and return its texts for the rhythm of the recording.
+
+        An event nobody understands is no error: it is a piece of channel `unparsed`, and is in the answer's `unparsed`.
         """
         ...
 
-    def finish(self) -> list[Piece]:
-        """Return what the end of the body leaves over; call it once, after the last `feed`."""
+    def take_unparsed(self, text: str) -> list[Piece]:
+        """Keep masked `data` that is no JSON object."""
+        ...
+
+    def done(self) -> None:
+        """Note that `[DONE]` went to the client."""
         ...
 
     def answer(self) -> Answer:
-        """Return all that has been said so far; may be called at any moment."""
+        """Return all that was taken so far; may be called at any moment."""
+        ...
+
+    def ending(self, text: str) -> bytes:
+        """Return the events that end, from where it stands, the answer a client was given so far.
+
+        Open parts are closed in the order the dialect demands, `text` is the last thing that the assistant says, no
+        tool call is left that could be run, the finish reason says that the answer ended by itself, and the dialect's
+        terminal event comes last. Works before the first event and in the middle of any part.
+        """
         ...
 
 
 class Dialect(Protocol):
-    """Translate one wire format into the values of `extproc.conversation`; stateless, safe to share."""
+    """Translate one wire format into the values of `extproc.conversation`; stateless, safe to share.
+
+    `opaque` are the names of members whose strings pass byte for byte: ids, and what is encrypted or signed.
+    `json_texts` are the names of members whose strings have `Form.JSON`.
+    """
+
+    opaque: AbstractSet[str]
+    json_texts: AbstractSet[str]
 
     def parse_request(self, body: bytes) -> Prompt:
         """Return what the request asks; raises `BadRequest`."""
@@ -54,8 +116,12 @@ class Dialect(Protocol):
         """Return what an answer that is not streamed says; raises `BadAnswer`."""
         ...
 
-    def stream(self, max_event_bytes: int) -> AnswerStream:
-        """Return what gathers a streamed answer, no event of which may be larger than `max_event_bytes`."""
+    def amend(self, tree: Any) -> bool:  # noqa: ANN401 - decoded JSON
+        """Take out of a whole answer what would lead the client around the gateway; say whether anything was."""
+        ...
+
+    def stream(self) -> AnswerStream:
+        """Return what gathers a streamed answer."""
         ...
 
     def error_body(self, refusal: Refusal, decision_id: str) -> bytes:

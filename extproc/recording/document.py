@@ -7,16 +7,20 @@ in docs/recording.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from extproc.conversation import Answer, Choice, Prompt
+import msgspec
+
+from extproc.conversation import Answer, Choice, Prompt, ToolCall
 from extproc.errors import Code, Refusal
 from extproc.headers import ClientFacts
 from extproc.identity.principal import Principal
+from extproc.masking.finding import Finding
 from extproc.policy import Decision
+from extproc.tool_paths import touched
 
 VERSION = 1
 
@@ -57,8 +61,13 @@ def opening(
     request: Mapping[str, Any],
     prompt: Prompt | None,
     body_bytes: int,
+    findings: Sequence[Finding] = (),
+    masking: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build the entry that must be durable before the request leaves."""
+    """Build the entry that must be durable before the request leaves.
+
+    `findings` are those of the prompt; `masking` says under `prompt` what looked for them, None that nobody looked.
+    """
     return {
         "v": VERSION,
         "id": exchange_id,
@@ -68,6 +77,8 @@ def opening(
         "decision": None if decision is None else {"id": exchange_id, **_decision(decision), "policy": policy_digest},
         "client": {"address": client_address, **{name: getattr(client, name) for name in _CLIENT_FIELDS}},
         "request": {**request, "body_bytes": body_bytes, **_prompt(prompt)},
+        "findings": msgspec.to_builtins(list(findings)),
+        "masking": masking,
     }
 
 
@@ -84,8 +95,13 @@ def closing(
     body_bytes: int,
     answer: Answer | None,
     timing: Timing,
+    findings: Sequence[Finding] = (),
+    masking: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build the entry that must be durable before the end of the response is released."""
+    """Build the entry that must be durable before the end of the response is released.
+
+    `findings` are those of the answer; `masking` says under `answer` what looked for them, None that nobody looked.
+    """
     return {
         "v": VERSION,
         "id": exchange_id,
@@ -106,6 +122,8 @@ def closing(
             "pieces": timing.pieces,
             "closed": round((closed_at - opened_at) * 1000, 3),
         },
+        "findings": msgspec.to_builtins(list(findings)),
+        "masking": masking,
     }
 
 
@@ -127,10 +145,15 @@ def interrupted(exchange_id: str, now: float) -> dict[str, Any]:
 
 
 def merged(opened: Mapping[str, Any], closed: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Join the entries of an exchange into its document."""
+    """Join the entries of an exchange into its document; those made before there was masking have no findings."""
     if closed is None:
-        return {**opened, "outcome": "open", "error": None, "closed_at": None, "response": None, "timing": None}
-    return {**opened, **closed}
+        closed = {"outcome": "open", "error": None, "closed_at": None, "response": None, "timing": None}
+    return {
+        **opened,
+        **closed,
+        "findings": [*opened.get("findings", ()), *closed.get("findings", ())],
+        "masking": {**(opened.get("masking") or {}), **(closed.get("masking") or {})} or None,
+    }
 
 
 def _principal(principal: Principal) -> dict[str, Any]:
@@ -157,7 +180,9 @@ def _decision(decision: Decision) -> dict[str, Any]:
 def _prompt(prompt: Prompt | None) -> dict[str, Any]:
     if prompt is None:
         return {"model": None}
-    return {"model": prompt.model, "messages": prompt.messages, "tools": prompt.tools, "stream": prompt.stream}
+    fields = {"model": prompt.model, "messages": prompt.messages, "tools": prompt.tools, "stream": prompt.stream}
+    # Only where the client itself calls tools (MCP): a model's calls are in the answer.
+    return {**fields, "tool_calls": [_call(call) for call in prompt.tool_calls]} if prompt.tool_calls else fields
 
 
 def _answer(answer: Answer | None) -> dict[str, Any]:
@@ -189,6 +214,10 @@ def _choice(choice: Choice) -> dict[str, Any]:
         "index": choice.index,
         "text": choice.text,
         "reasoning": choice.reasoning,
-        "tool_calls": [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in choice.tool_calls],
+        "tool_calls": [_call(call) for call in choice.tool_calls],
         "finish_reason": choice.finish_reason,
     }
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "name": call.name, "arguments": call.arguments, "paths": touched(call)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,8 @@ from extproc.conversation import Answer, Prompt
 from extproc.endpoint import Endpoint
 from extproc.errors import Refusal
 from extproc.identity.principal import Principal
+from extproc.masking.finding import Direction, Finding
+from extproc.masking.masker import Masker
 from extproc.policy import Decision
 from extproc.recording import document
 from extproc.recording.document import Outcome, Timing
@@ -18,7 +21,10 @@ from extproc.request import Request
 
 @dataclass(slots=True)
 class Story:
-    """Gather the facts of an exchange as they become known; times are unix seconds."""
+    """Gather the facts of an exchange as they become known; times are unix seconds.
+
+    `masking` says for a direction, once its text was looked at, which detectors did so.
+    """
 
     id: str
     opened_at: float = 0.0
@@ -38,10 +44,18 @@ class Story:
     outcome: Outcome | None = None
     refusal: Refusal | None = None
     timing: Timing = field(default_factory=Timing)
+    findings: list[Finding] = field(default_factory=list)
+    masking: dict[Direction, Any] = field(default_factory=dict)
 
     def elapsed(self) -> float:
         """Return the milliseconds since the opening."""
         return round((self.now - self.opened_at) * 1000, 3)
+
+    def note_masking(self, masker: Masker) -> None:
+        """Note what masked a message and what it found; nothing where it had no text to look at."""
+        self.findings += masker.findings
+        if masker.ran:
+            self.masking[masker.direction] = masker.applied_rules()
 
     def refused(self, refusal: Refusal) -> None:
         """Note why the exchange ends in an error of ours, and how that counts."""
@@ -55,8 +69,11 @@ class Story:
         """Note that the upstream's answer was passed on whole."""
         self.outcome = Outcome.COMPLETED if (self.status or 0) < 400 else Outcome.UPSTREAM_ERROR
 
-    def opening(self, sessions: Sessions, policy_digest: str) -> dict[str, Any]:
-        """Return the entry that must be durable before the request leaves."""
+    def opening(self, sessions: Sessions, policy_digest: str, shown: Mapping[str, str | None]) -> dict[str, Any]:
+        """Return the entry that must be durable before the request leaves.
+
+        `shown` are members of `request` in the record that were masked there.
+        """
         request = self.request
         if request is None:
             raise ValueError("an exchange without request headers has no record")
@@ -75,9 +92,11 @@ class Story:
             policy_digest=policy_digest,
             client=client,
             client_address=self.client_address,
-            request=request.recorded(None if self.endpoint is None else self.endpoint.kind),
+            request={**request.recorded(None if self.endpoint is None else self.endpoint.kind), **shown},
             prompt=self.prompt,
             body_bytes=self.request_bytes,
+            findings=self._findings(Direction.PROMPT),
+            masking=self._masking(Direction.PROMPT),
         )
 
     def closing(self) -> dict[str, Any]:
@@ -94,4 +113,12 @@ class Story:
             body_bytes=self.response_bytes,
             answer=self.answer,
             timing=self.timing,
+            findings=self._findings(Direction.ANSWER),
+            masking=self._masking(Direction.ANSWER),
         )
+
+    def _findings(self, direction: Direction) -> list[Finding]:
+        return [one for one in self.findings if one.direction is direction]
+
+    def _masking(self, direction: Direction) -> dict[str, Any] | None:
+        return {direction.value: self.masking[direction]} if direction in self.masking else None

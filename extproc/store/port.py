@@ -36,6 +36,31 @@ class SessionRow:
     client: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One finding, with what is known of its exchange.
+
+    `id` is the exchange and the place among the `findings` of its document. `opened_at` is in unix seconds, `at` in
+    milliseconds after it. `direction` and `action` are as in `extproc.masking.finding`.
+    """
+
+    id: str
+    exchange: str
+    session: str
+    opened_at: float
+    user: str | None
+    principal: str | None
+    model: str | None
+    repository: str | None
+    rule: str
+    direction: str
+    where: str
+    offset: int
+    action: str
+    at: float
+    fingerprint: str
+
+
 class Archive(Protocol):
     """Read what was recorded. A document merges an exchange's entries; before the second its `outcome` is `open`."""
 
@@ -49,4 +74,24 @@ class Archive(Protocol):
 
     def exchange(self, exchange_id: str) -> dict[str, Any] | None:
         """Return the document of an exchange."""
+        ...
+
+    def findings(
+        self,
+        *,
+        rule: str | None = None,
+        user: str | None = None,
+        direction: str | None = None,
+        action: str | None = None,
+        session: str | None = None,
+        fingerprint: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 100,
+    ) -> list[FindingRow]:
+        """Return the most recent findings that fit all that is given, the newest first.
+
+        `rule` is a glob, `user` a name or an id. `since` and `until` are unix seconds and mean the opening of the
+        exchange; `until` itself is not included.
+        """
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import queue
 import sqlite3
@@ -21,7 +22,8 @@ import msgspec
 
 from extproc.errors import StoreUnavailable
 from extproc.recording.document import interrupted, merged
-from extproc.store.port import SessionRow
+from extproc.store import sqlite_findings
+from extproc.store.port import FindingRow, SessionRow
 
 MAX_GROUP: Final = 256
 """Entries committed together at most, so that no caller waits for an endless queue."""
@@ -91,7 +93,7 @@ class SqliteRecorder:
             path.touch(mode=0o600, exist_ok=True)
             self._lock = undo.enter_context(_hold(path.with_name(f"{path.name}.{self._instance}.lock")))
             self._connection = undo.enter_context(closing_context(_connect(path, self._busy_seconds)))
-            self._connection.executescript(_SCHEMA)
+            self._connection.executescript(_SCHEMA + sqlite_findings.SCHEMA)
             self.interrupted = _close_orphans(self._connection, path, now)
         except (sqlite3.Error, OSError) as failure:
             raise StoreUnavailable(f"cannot open the store {path}: {failure}") from failure
@@ -157,8 +159,14 @@ class SqliteRecorder:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO opening VALUES (?,?,?,?,?,?,?,?,?)", openings)
             self._connection.executemany("INSERT INTO closing VALUES (?,?,?,?)", closings)
+            for write in group:
+                if write.opening is not None:
+                    sqlite_findings.insert_of_opening(self._connection, write.opening)
+            for write in group:
+                if write.closing is not None:
+                    sqlite_findings.insert_of_closing(self._connection, write.closing)
             self._connection.execute("COMMIT")
-        except sqlite3.Error:
+        except Exception:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
@@ -248,12 +256,21 @@ def _opening_row(entry: dict[str, Any], instance: str) -> tuple[object, ...]:
         principal.get("name"),
         entry["request"].get("model"),
         entry["client"].get("user_agent"),
-        msgspec.json.encode(entry),
+        _encoded(entry),
     )
 
 
+def _encoded(entry: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(entry)
+    except UnicodeEncodeError:
+        # Halves of characters: two that came apart become one again, one that is alone is replaced.
+        text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), default=str)
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
 def _closing_row(entry: dict[str, Any]) -> tuple[object, ...]:
-    return entry["id"], entry["closed_at"], entry["outcome"], msgspec.json.encode(entry)
+    return entry["id"], entry["closed_at"], entry["outcome"], _encoded(entry)
 
 
 class SqliteArchive:
@@ -278,6 +295,28 @@ class SqliteArchive:
     def exchange(self, exchange_id: str) -> dict[str, Any] | None:
         """Return the document of an exchange."""
         return next(self._documents("o.id = ?", exchange_id), None)
+
+    def findings(
+        self,
+        *,
+        rule: str | None = None,
+        user: str | None = None,
+        direction: str | None = None,
+        action: str | None = None,
+        session: str | None = None,
+        fingerprint: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 100,
+    ) -> list[FindingRow]:
+        """Return the most recent findings that fit all that is given, the newest first."""
+        wanted: dict[str, object] = {"rule": rule, "user": user, "direction": direction, "action": action}
+        wanted |= {"session": session, "fingerprint": fingerprint, "since": since, "until": until}
+        with closing_context(self._connect()) as connection:
+            try:
+                return sqlite_findings.select(connection, wanted, limit)
+            except sqlite3.Error as failure:
+                raise StoreUnavailable(f"cannot read the findings of {self._path}: {failure}") from failure
 
     def _documents(self, condition: str, value: str) -> Iterator[dict[str, Any]]:
         query = f"SELECT o.document, c.document FROM opening o LEFT JOIN closing c USING (id) WHERE {condition}"  # noqa: S608 - both conditions are literals above

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from extproc.credential import CredentialSpec, ExchangeSpec
 from extproc.credentials.provider import Credentials
-from extproc.echo import EchoMask
+from extproc.echo import without_secrets
 from extproc.endpoint import Upstream
 from extproc.errors import Code, ConfigError, Refused
 
@@ -163,7 +163,7 @@ async def test_closing_ends_an_exchange_under_way(make: Make, github: GitHub) ->
 
 async def test_everything_a_credential_carries_can_be_masked(make: Make, github: GitHub) -> None:
     credential = await make(exchanging(github)).get("a", Upstream.COPILOT_API)
-    echoed = EchoMask(credential.secrets).mask_text(credential.authorization.reveal() + GITHUB_TOKEN)
+    echoed = without_secrets(credential.authorization.reveal() + GITHUB_TOKEN, credential.secrets)
     assert echoed == "Bearer " + 2 * "[MASKED:gateway-credential]"
 
 

@@ -18,6 +18,7 @@ GUARDED = [
     "/user",
     "/rate_limit",
     "/repos/o/r",
+    "/repos/o/r/issues",
     "/repos/o/r/contents/a/b",
     "/repos/o/r/pulls/1",
 ]
@@ -44,14 +45,33 @@ async def test_everything_needs_a_credential_that_is_accepted(upstream: TestClie
     assert (await upstream.get(path, headers=GOOD)).status == 200
 
 
-async def test_chat_needs_a_credential_too(upstream: TestClient[Any, Any]) -> None:
-    assert (await upstream.post("/chat/completions", json=CHAT)).status == 401
-    assert (await upstream.post("/chat/completions", json=CHAT, headers=GOOD)).status == 200
+MODEL = {"model": "m", "max_tokens": 9}
+POSTS = {
+    "/chat/completions": CHAT,
+    "/responses": MODEL | {"input": "hi"},
+    "/v1/messages": CHAT | MODEL,
+    "/v1/messages/count_tokens": CHAT,
+    "/v1/engines/m/completions": {"prompt": "hi"},
+    "/completions": MODEL | {"prompt": "hi"},
+    "/embeddings": MODEL | {"input": "hi"},
+    "/graphql": {"query": "{viewer{login}}"},
+}
+
+
+@pytest.mark.parametrize("path", POSTS)
+async def test_every_dialect_is_served_and_needs_a_credential_too(upstream: TestClient[Any, Any], path: str) -> None:
+    assert (await upstream.post(path, json=POSTS[path])).status == 401
+    response = await upstream.post(path, json=POSTS[path], headers=GOOD)
+    assert (response.status, response.content_type) == (200, "application/json")
+
+
+async def test_a_web_socket_is_not_served(upstream: TestClient[Any, Any]) -> None:
+    assert (await upstream.get("/responses", headers=GOOD)).status == 426
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/nope"), ("POST", "/responses"), ("DELETE", "/models"), ("GET", "/repos/o/r/pulls/x"), ("GET", "/")],
+    [("GET", "/nope"), ("POST", "/models"), ("DELETE", "/models"), ("GET", "/repos/o/r/pulls/x"), ("GET", "/")],
 )
 async def test_anything_else_is_not_found_as_github_says_it(
     upstream: TestClient[Any, Any], method: str, path: str

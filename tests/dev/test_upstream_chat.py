@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from aiohttp import ClientPayloadError, ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from extproc.dev.upstream_chat import Chat, models
+from extproc.dev.upstream_chat import ChatWire
+from extproc.dev.upstream_model import ModelEndpoint
 
 NOW = 1_800_000_000.5
 CREDENTIAL = "Bearer gho_secretcredential"
@@ -34,9 +36,8 @@ async def upstream(sleeps: Sleeps) -> AsyncIterator[TestClient[Any, Any]]:
     app = web.Application()
     app.add_routes(
         [
-            web.get("/models", models),
-            web.post("/chat/completions", Chat(0.02, lambda: NOW, sleeps).handle),
-            web.post("/really-waiting", Chat(0.0, lambda: NOW).handle),
+            web.post("/chat/completions", ModelEndpoint(ChatWire(), 0.02, lambda: NOW, sleeps).handle),
+            web.post("/really-waiting", ModelEndpoint(ChatWire(), 0.0, lambda: NOW).handle),
         ]
     )
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
@@ -84,24 +85,6 @@ def _deltas(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _text(frames: list[dict[str, Any]]) -> str:
     return "".join(delta.get("content", "") for delta in _deltas(frames))
-
-
-async def test_models_have_what_clients_need_and_only_endpoints_that_are_served(
-    upstream: TestClient[Any, Any],
-) -> None:
-    listed = (await (await upstream.get("/models")).json())["data"]
-    assert {model["id"] for model in listed} == {
-        "gpt-5",
-        "gpt-5-mini",
-        "gpt-4.1",
-        "claude-sonnet-4.5",
-        "gemini-2.5-pro",
-    }
-    for model in listed:
-        assert model["capabilities"]["limits"]["max_output_tokens"] >= 64000
-        assert model["policy"]["state"] == "enabled"
-        assert model["model_picker_enabled"] is True
-        assert model["supported_endpoints"] == ["/chat/completions"]
 
 
 async def test_a_stream_has_the_frames_of_copilot_in_order(upstream: TestClient[Any, Any]) -> None:
@@ -176,11 +159,16 @@ async def test_html_answers_a_page(upstream: TestClient[Any, Any]) -> None:
     assert (await response.text()).startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 @pytest.mark.parametrize("stream", [True, False])
-async def test_gzip_is_sent_though_identity_was_asked_for(upstream: TestClient[Any, Any], stream: bool) -> None:  # noqa: FBT001
-    body = {"model": "m", "messages": [{"role": "user", "content": "gzip count to 3"}], "stream": stream}
+async def test_a_coding_is_used_though_identity_was_asked_for(
+    upstream: TestClient[Any, Any],
+    coding: str,
+    stream: bool,  # noqa: FBT001 - cases
+) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": f"{coding} count to 3"}], "stream": stream}
     response = await upstream.post("/chat/completions", json=body, headers={"Accept-Encoding": "identity"})
-    assert response.headers["Content-Encoding"] == "gzip"
+    assert response.headers["Content-Encoding"] == coding
     text = await response.text()  # decoded by the client
     assert "3 " in (_text(_frames(text)) if stream else text)
 
@@ -211,9 +199,51 @@ async def test_only_the_echo_prompt_echoes(upstream: TestClient[Any, Any]) -> No
     assert CREDENTIAL not in str(response.headers) + await response.text()
 
 
+async def test_a_leak_is_spread_over_text_and_the_call_of_an_offered_tool(upstream: TestClient[Any, Any]) -> None:
+    frames = await _stream(upstream, "leak", tools=[CREATE])
+    contents = [delta["content"] for delta in _deltas(frames) if delta.get("content")]
+    assert max(map(len, contents)) <= 7
+    assert re.search(r"GITHUB_TOKEN=ghp_[A-Za-z0-9]{36}\n", "".join(contents))
+    calls = [delta["tool_calls"][0]["function"]["arguments"] for delta in _deltas(frames) if "tool_calls" in delta]
+    assert "GITHUB_TOKEN=ghp_" in json.loads("".join(calls))["file_text"]
+
+
+async def test_a_custom_tool_is_called_with_free_text(upstream: TestClient[Any, Any]) -> None:
+    tools = [{"type": "custom", "custom": {"name": "apply_patch"}}]
+    calls = [
+        delta["tool_calls"][0]
+        for delta in _deltas(await _stream(upstream, "create a.py", tools))
+        if "tool_calls" in delta
+    ]
+    assert (calls[0]["type"], calls[0]["custom"]) == ("custom", {"name": "apply_patch", "input": ""})
+    text = "".join(call["custom"]["input"] for call in calls)
+    assert text.startswith("*** Begin Patch\n*** Add File: a.py\n+")
+
+
+USER = {"role": "user", "content": "hi"}
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"not json", b"[]", b'{"model":"m"}', b'{"messages":[]}', b'{"model":1,"messages":[]}', b"\xff"]
+    "body",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"\xff",
+        {"model": "m"},
+        {"messages": [USER]},
+        {"model": 1, "messages": [USER]},
+        {"model": "m", "messages": []},
+        {"model": "m", "messages": ["hi"]},
+        {"model": "m", "messages": [{"role": "nobody", "content": "hi"}]},
+        {"model": "m", "messages": [{"role": "user", "content": None}]},
+        {"model": "m", "messages": [USER, {"role": "tool", "tool_call_id": "c", "content": "x"}]},
+        {"model": "m", "messages": [USER], "stream": "yes"},
+        {"model": "m", "messages": [USER], "tools": [{"type": "function"}]},
+    ],
 )
-async def test_a_body_that_is_no_chat_request_is_refused(upstream: TestClient[Any, Any], body: bytes) -> None:
-    response = await upstream.post("/chat/completions", data=body)
-    assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request_body")
+async def test_a_body_that_is_no_chat_request_is_refused(upstream: TestClient[Any, Any], body: object) -> None:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    response = await upstream.post("/chat/completions", data=data)
+    error = (await response.json())["error"]
+    assert (response.status, error["type"], error["code"]) == (400, "invalid_request_error", "invalid_request_body")

@@ -97,6 +97,12 @@ async def test_a_repository_and_its_pull_requests_have_a_default_branch(upstream
     assert (pull["number"], pull["base"]["ref"], pull["base"]["repo"]) == (7, "main", repository)
 
 
+async def test_issues_are_a_list_that_names_the_repository(upstream: TestClient[Any, Any]) -> None:
+    response = await upstream.get("/repos/octo/app/issues", headers=GITHUB)
+    [issue] = await response.json()
+    assert (issue["number"], "octo/app" in issue["body"]) == (1, True)
+
+
 async def test_contents_are_a_file_in_base64_with_its_git_blob_id(upstream: TestClient[Any, Any]) -> None:
     answer = await _get(upstream, "/repos/octo/app/contents/infra/main.tf?ref=main")
     data = base64.b64decode(answer["content"])

@@ -57,16 +57,18 @@ def test_counting_and_long_answers_have_as_many_pieces_as_said(text: str, count:
 
 def test_modes_are_read_from_the_first_words_in_any_case_and_combine() -> None:
     script = _script('"Please SLOW, reset and gzip count to 4"')
-    assert (script.slow, script.reset, script.gzip, len(script.pieces)) == (True, True, True, 4)
+    assert (script.slow, script.reset, script.encoding, len(script.pieces)) == (True, True, "gzip", 4)
     assert _script("fail").instead == "fail"
     assert _script("html now").instead == "html"
 
 
-@pytest.mark.parametrize("text", ["why does my test fail?", "explain git reset", "a long html page", "is gzip slow"])
+@pytest.mark.parametrize(
+    "text", ["why does my test fail?", "explain git reset", "a long html page", "is gzip slow", "find the leak"]
+)
 def test_ordinary_questions_are_answered(text: str) -> None:
     script = _script(text)
     assert f"You asked: {text}" in "".join(script.pieces)
-    assert (script.instead, script.slow, script.reset, script.gzip) == (None, False, False, False)
+    assert (script.instead, script.slow, script.reset, script.encoding) == (None, False, False, None)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,26 @@ def test_the_credential_is_echoed_whole_and_in_fragments() -> None:
     assert "Bearer gho_demo" in script.pieces
     assert "".join(script.pieces).count("Bearer gho_demo") == 2
     assert [piece for piece in script.pieces if len(piece) == 7] == ["Bearer ", "gho_dem"]
+
+
+def test_a_leak_is_text_reasoning_and_a_call_with_secrets_that_are_the_same_for_the_same_words() -> None:
+    script = _script("leak create .env.local", [CREATE])
+    assert script == _script("leak create .env.local", [CREATE])
+    assert script.tool_call is not None
+    assert "ANTHROPIC_API_KEY=sk-ant-" in script.text()
+    assert "PRIVATE KEY-----\n" in "".join(script.reasoning)
+    arguments = json.loads(script.tool_call.arguments)
+    assert arguments["path"] == ".env.local"
+    assert "AWS_SECRET_ACCESS_KEY=" in arguments["file_text"]
+    assert _script("leak").tool_call is None
+    assert _script("leak").text() != script.text()
+
+
+def test_a_custom_tool_gets_free_text() -> None:
+    script = _script("create a.py", [{"type": "custom", "custom": {"name": "apply_patch"}}])
+    assert script.is_custom
+    assert script.tool_call is not None
+    assert script.tool_call.arguments.startswith("*** Begin Patch\n*** Add File: a.py\n+")
 
 
 @given(st.text())

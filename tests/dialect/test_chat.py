@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,33 +10,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.conversation import Answer, Piece, Prompt
+from extproc.conversation import Piece, Prompt
 from extproc.dialect.chat import ChatDialect
 from extproc.dialect.port import BadAnswer, BadRequest, Dialect
-from extproc.dialect.sse import EventTooLarge
 from extproc.errors import Code, Refusal
+from tests.streaming import channels, events_of, play
 
 DIALECT: Dialect = ChatDialect()
 GOLDEN = Path(__file__).parents[1] / "golden" / "chat"
 STREAMS = sorted(path.name for path in GOLDEN.glob("*.sse"))
 ANSWERS = sorted(path.name for path in GOLDEN.glob("*.json"))
+NOTICE = "The gateway ended this answer."
 
 
 def golden(name: str) -> tuple[bytes, Any]:
     return (GOLDEN / name).read_bytes(), json.loads((GOLDEN / f"{name}.expected").read_bytes())
 
 
-def run(chunks: list[bytes]) -> tuple[list[Piece], Answer]:
-    stream = DIALECT.stream(1 << 20)
-    pieces = [piece for chunk in chunks for piece in stream.feed(chunk)] + stream.finish()
-    return pieces, stream.answer()
+def run(*chunks: bytes) -> dict[str, Any]:
+    stream = DIALECT.stream()
+    readings, pieces = play(stream, *chunks)
+    return {
+        "channels": channels(readings),
+        "closes": [name for reading in readings for name in reading.closes],
+        "pieces": [[piece.channel, piece.text] for piece in pieces],
+        "answer": asdict(stream.answer()),
+    }
 
 
-def joined(pieces: list[Piece]) -> dict[str, str]:
-    channels: defaultdict[str, str] = defaultdict(str)
-    for piece in pieces:
-        channels[piece.channel] += piece.text
-    return dict(channels)
+def joined(pieces: list[list[str]]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for channel, text in pieces:
+        texts[channel] = texts.get(channel, "") + text
+    return texts
 
 
 MESSAGES = [
@@ -62,6 +67,11 @@ def test_a_request_is_read_as_it_was_sent() -> None:
 def test_tools_and_stream_may_be_missing_or_null(rest: str) -> None:
     body = f'{{"model":"m","messages":[{{"role":"user","content":"hi"}}]{rest}}}'.encode()
     assert DIALECT.parse_request(body) == Prompt("m", [{"role": "user", "content": "hi"}], [], stream=False)
+
+
+def test_a_request_of_the_copilot_cli_is_read_as_its_golden_says() -> None:
+    body, expected = golden("cli_second_turn.request")
+    assert asdict(DIALECT.parse_request(body)) == expected
 
 
 def request(**changes: object) -> bytes:
@@ -106,7 +116,7 @@ def test_a_bad_request_is_refused_with_the_field_and_the_type_it_needs(body: byt
 
 
 def test_the_goldens_are_there() -> None:
-    assert (len(STREAMS), len(ANSWERS)) == (8, 4)
+    assert (len(STREAMS), len(ANSWERS)) == (12, 4)
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -119,11 +129,16 @@ BAD_ANSWERS = {
     "empty": (b"", "the answer: Input data was truncated"),
     "not JSON": (b"Bad gateway SECRET", "the answer: JSON is malformed: invalid character (byte 0)"),
     "a list": (b'["SECRET"]', "the answer: Expected `object`, got `array`"),
+    "nothing but white space": (b" ", "the answer: Input data was truncated"),
+    "a number out of range": (
+        b'{"choices":[],"x":1e999}',
+        "the answer: Number out of range - at `$[...]`",
+    ),
     "not UTF-8": (b'{"choices":[],"x":"\xff"}', "the answer is not UTF-8"),
     "too deep": (b'{"x":' + b"[" * 99_999 + b"]" * 99_999 + b"}", "the answer is nested too deeply"),
     "an unexpected type": (
         b'{"choices":[{"message":{"content":["SECRET"]}}]}',
-        "the answer: Expected `str | null`, got `array` - at `$.choices[0].message.content`",
+        "the answer: Expected `object`, got `str` - at `$.choices[0].message.content[0]`",
     ),
     "nothing known": (
         b'{"message":"SECRET"}',
@@ -142,9 +157,7 @@ def test_a_json_answer_that_is_not_understood_is_refused_without_quoting_it(body
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_streamed_answer_says_what_its_golden_says(name: str) -> None:
     data, expected = golden(name)
-    pieces, answer = run([data])
-    assert [[piece.channel, piece.text] for piece in pieces] == expected["pieces"]
-    assert asdict(answer) == expected["answer"]
+    assert run(data) == expected
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -153,7 +166,7 @@ def test_a_streamed_answer_says_what_its_golden_says(name: str) -> None:
 def test_a_streamed_answer_is_the_same_in_any_chunks_with_any_line_ends(name: str, line_end: bytes, step: int) -> None:
     data = golden(name)[0].replace(b"\n", line_end)
     chunks = [data[at : at + step] for at in range(0, len(data), step)]
-    assert run(chunks) == run([golden(name)[0]])
+    assert run(*chunks) == run(golden(name)[0])
 
 
 EVENTS = st.sampled_from(
@@ -173,64 +186,125 @@ EVENTS = st.sampled_from(
 def test_what_is_gathered_never_depends_on_where_chunks_are_cut(events: list[bytes], positions: list[int]) -> None:
     data = b"".join(events)
     edges = [0, *sorted(position % (len(data) + 1) for position in positions), len(data)]
-    pieces, answer = run([data[start:end] for start, end in itertools.pairwise(edges)])
-    assert (pieces, answer) == run([data])
-    said = joined(pieces)
-    for choice in answer.choices:
-        assert said.get(f"{choice.index}.text", "") == choice.text
-        assert said.get(f"{choice.index}.reasoning", "") == choice.reasoning
-        for position, call in enumerate(choice.tool_calls):
-            assert said[f"{choice.index}.tool.{position}"] == call.arguments
-    assert said.get("unparsed", "") == "".join(answer.unparsed or [])
+    gathered = run(*(data[start:end] for start, end in itertools.pairwise(edges)))
+    assert gathered == run(data)
+    said, answer = joined(gathered["pieces"]), gathered["answer"]
+    for choice in answer["choices"]:
+        assert said.get(f"{choice['index']}.text", "") == choice["text"]
+        assert said.get(f"{choice['index']}.reasoning", "") == choice["reasoning"]
+        for position, call in enumerate(choice["tool_calls"]):
+            assert said[f"{choice['index']}.tool.{position}"] == call["arguments"]
+    assert said.get("unparsed", "") == "".join(answer["unparsed"] or [])
 
 
 @given(st.lists(st.binary()))
 def test_no_bytes_make_a_stream_fail(chunks: list[bytes]) -> None:
-    run(chunks)
+    run(*chunks)
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=3),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(
-                    ["choices", "delta", "message", "content", "index", "tool_calls", "function", "error", "usage"]
-                ),
-                inner,
-                max_size=4,
-            )
-        ),
-        max_leaves=12,
-    )
-)
-def test_no_json_makes_a_stream_fail(value: object) -> None:
-    run([b"data: " + json.dumps(value).encode() + b"\n\n"])
-
-
-def test_an_event_nested_deeper_than_pythons_stack_is_recorded_as_unparsed() -> None:
-    text = '{"error":' + "[" * 99_999 + "]" * 99_999 + "}"
-    pieces, answer = run([f"data: {text}\n\n".encode()])
-    assert pieces == [Piece("unparsed", text)]
-    assert answer.unparsed == [text]
+def test_an_event_nested_deeper_than_can_be_written_is_recorded_as_unparsed() -> None:
+    tree: dict[str, Any] = {}
+    for _ in range(99_999):
+        tree = {"x": tree}
+    stream = DIALECT.stream()
+    assert stream.read("message", tree).slots == []
+    assert stream.take("message", tree) == [Piece("unparsed", "(nested too deeply)")]
+    assert stream.take("message", {"error": tree}) == []
+    assert (stream.answer().error, stream.answer().unparsed) == ("(nested too deeply)", ["(nested too deeply)"])
 
 
 def test_the_answer_can_be_asked_for_at_any_moment_and_earlier_ones_do_not_change() -> None:
-    stream = DIALECT.stream(1 << 20)
-    stream.feed(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: x\n\n')
+    stream = DIALECT.stream()
+    play(stream, b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: x\n\n')
     early = stream.answer()
-    stream.feed(b'data: {"choices":[{"delta":{"content":"b"}}]}\n\ndata: y\n\ndata: [DONE]\n\n')
+    play(stream, b'data: {"choices":[{"delta":{"content":"b"}}]}\n\ndata: y\n\ndata: [DONE]\n\n')
     assert (early.choices[0].text, early.unparsed, early.complete) == ("a", ["x"], False)
     late = stream.answer()
     assert (late.choices[0].text, late.unparsed, late.complete) == ("ab", ["x", "y"], True)
 
 
-def test_an_event_over_the_bound_is_reported() -> None:
-    stream = DIALECT.stream(20)
-    stream.feed(b"data: [DONE]\n\n")
-    with pytest.raises(EventTooLarge):
-        stream.feed(b"data: " + b"x" * 15)
+def test_what_is_read_ahead_is_not_in_the_answer_before_it_is_taken() -> None:
+    stream = DIALECT.stream()
+    stream.read("message", {"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]})
+    assert stream.answer() == DIALECT.stream().answer()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_an_ending_completes_the_stream_after_every_event_with_the_text_last(name: str) -> None:
+    given_events = [event.raw for event in events_of([golden(name)[0]])]
+    for count in range(len(given_events) + 1):
+        before = b"".join(given_events[:count])
+        stream = DIALECT.stream()
+        play(stream, before)
+        # The last event may have come without its blank line.
+        after = run(before + b"\n\n" + stream.ending(NOTICE))
+        ended = [choice.index for choice in stream.answer().choices if choice.finish_reason is None] or [0]
+        assert after["answer"]["complete"]
+        assert after["pieces"][-1] == [f"{ended[-1]}.text", NOTICE]
+        choices = {choice["index"]: choice for choice in after["answer"]["choices"]}
+        for index in ended:
+            assert choices[index]["text"].endswith(NOTICE)
+            assert choices[index]["finish_reason"] == "stop"
+        assert all(choice["finish_reason"] for choice in choices.values())
+        assert after["answer"]["unparsed"] == run(before)["answer"]["unparsed"]
+
+
+def test_an_ending_leaves_no_tool_call_that_could_be_run() -> None:
+    data, _ = golden("cut_call.sse")
+    stream = DIALECT.stream()
+    play(stream, data)
+    calls = [call for choice in run(data, stream.ending(NOTICE))["answer"]["choices"] for call in choice["tool_calls"]]
+    assert [(call["id"], call["name"]) for call in calls] == [("call_a", "bash"), ("call_b", "create"), ("", "legacy")]
+    for call in calls:
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(call["arguments"])
+
+
+def test_the_events_of_an_ending_have_the_form_of_the_last_one() -> None:
+    stream = DIALECT.stream()
+    play(stream, golden("plain.sse")[0].partition(b" Gott")[0].rpartition(b"data:")[0])
+    play(stream, b'data: {"error":"e"}\n\n')
+    shared = {"id": "chatcmpl-7d1", "object": "chat.completion.chunk", "created": 1767225600}
+    expected = [
+        {"choices": [{"index": 0, "delta": {"content": NOTICE}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    ]
+    said, finish, done = [event.data for event in events_of([stream.ending(NOTICE)])]
+    assert [json.loads(data or b"") for data in (said, finish)] == [
+        {**shared, "model": "gpt-4.1-2025-04-14", **event} for event in expected
+    ]
+    assert done == b"[DONE]"
+
+
+def test_an_ending_before_the_first_event_opens_the_first_choice() -> None:
+    said, _, _ = [event.data for event in events_of([DIALECT.stream().ending(NOTICE)])]
+    assert json.loads(said or b"") == {
+        "id": "",
+        "object": "chat.completion.chunk",
+        "created": 0,
+        "model": "",
+        "choices": [{"index": 0, "delta": {"role": "assistant", "content": NOTICE}, "finish_reason": None}],
+    }
+
+
+def test_odd_members_of_an_event_are_not_repeated_in_an_ending() -> None:
+    stream = DIALECT.stream()
+    stream.take("message", {"id": 7, "object": [], "created": True, "model": "m", "choices": []})
+    said = json.loads(events_of([stream.ending(NOTICE)])[0].data or b"")
+    assert (said["id"], said["object"], said["created"], said["model"]) == ("", "chat.completion.chunk", 0, "m")
+
+
+def test_a_whole_answer_is_left_as_it_is() -> None:
+    tree = {"choices": [], "endpoints": {"api": "https://api.example"}}
+    assert DIALECT.amend(tree) is False
+    assert tree == {"choices": [], "endpoints": {"api": "https://api.example"}}
+
+
+def test_no_text_that_a_person_or_a_tool_reads_is_opaque() -> None:
+    texts = {"content", "text", "name", "arguments", "input", "refusal", "reasoning_text", "thinking", "description"}
+    assert not DIALECT.opaque & texts
+    assert DIALECT.opaque >= {"id", "tool_call_id", "reasoning_opaque", "encrypted_content", "signature"}
+    assert DIALECT.json_texts == {"arguments"}
 
 
 @pytest.mark.parametrize(

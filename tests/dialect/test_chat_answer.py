@@ -1,106 +1,24 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from extproc.conversation import Choice, Piece, ToolCall
-from extproc.dialect.chat_answer import MALFORMED, MAX_CHOICES, MAX_TOOL_CALLS, AnswerBuilder
+from extproc.conversation import Piece
+from extproc.dialect.chat_answer import MAX_CHOICES, AnswerBuilder
 
 
 def take(builder: AnswerBuilder, value: object) -> tuple[bool, list[Piece]]:
     pieces: list[Piece] = []
-    return builder.take(json.dumps(value).encode(), pieces), pieces
+    return builder.take(value, pieces), pieces
 
 
 def delta(**fields: object) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": fields}]}
 
 
-def fragment(arguments: str | None = None, name: str | None = None, **fields: object) -> dict[str, Any]:
-    return {**fields, "function": {"name": name, "arguments": arguments}}
-
-
-TOOL_CALLS = {
-    "the index decides": (
-        [fragment("1", "a", index=0, id="x"), fragment("2", "b", index=1, id="y"), fragment("3", index=0)],
-        [ToolCall("x", "a", "13"), ToolCall("y", "b", "2")],
-        ["0.tool.0", "0.tool.1", "0.tool.0"],
-    ),
-    "indexes that do not begin at 0": (
-        [fragment("1", "a", index=5, id="x"), fragment("2", "b", index=3, id="y")],
-        [ToolCall("x", "a", "1"), ToolCall("y", "b", "2")],
-        ["0.tool.0", "0.tool.1"],
-    ),
-    "every call with index 0": (
-        [fragment("1", "a", index=0, id="x"), fragment("2", "b", index=0, id="y"), fragment("3", index=0)],
-        [ToolCall("x", "a", "1"), ToolCall("y", "b", "23")],
-        ["0.tool.0", "0.tool.1", "0.tool.1"],
-    ),
-    "no index, by id": (
-        [fragment("1", "a", id="x"), fragment("2", "b", id="y"), fragment("3", id="x")],
-        [ToolCall("x", "a", "13"), ToolCall("y", "b", "2")],
-        ["0.tool.0", "0.tool.1", "0.tool.0"],
-    ),
-    "no index, no id": (
-        [fragment("1", "a"), fragment("2"), fragment("3", "b", id=""), fragment("4")],
-        [ToolCall("", "a", "12"), ToolCall("", "b", "34")],
-        ["0.tool.0", "0.tool.0", "0.tool.1", "0.tool.1"],
-    ),
-    "the id comes late": (
-        [fragment("1", "a", index=0), fragment("2", index=0, id="x"), fragment("3", index=0, id="x")],
-        [ToolCall("x", "a", "123")],
-        ["0.tool.0"] * 3,
-    ),
-    "the last name counts": (
-        [fragment("1", "a", index=0), fragment("2", "b", index=0)],
-        [ToolCall("", "b", "12")],
-        ["0.tool.0"] * 2,
-    ),
-    "a custom tool": (
-        [
-            {"index": 0, "id": "x", "custom": {"name": "apply_patch", "input": "*** Be"}},
-            {"index": 0, "custom": {"input": "gin"}},
-        ],
-        [ToolCall("x", "apply_patch", "*** Begin")],
-        ["0.tool.0"] * 2,
-    ),
-    "nothing but an index": ([{"index": 0}, {"index": 0}], [ToolCall("", "", "")], ["0.tool.0"]),
-}
-
-
-@pytest.mark.parametrize(("fragments", "calls", "channels"), TOOL_CALLS.values(), ids=TOOL_CALLS.keys())
-@pytest.mark.parametrize("together", [True, False])
-def test_fragments_find_their_tool_call(
-    fragments: list[Any], calls: list[ToolCall], channels: list[str], *, together: bool
-) -> None:
-    builder = AnswerBuilder()
-    pieces = []
-    for group in [fragments] if together else [[fragment] for fragment in fragments]:
-        understood, said = take(builder, delta(tool_calls=group))
-        assert understood
-        pieces += said
-    assert builder.answer().choices == [Choice(0, "", "", calls, None)]
-    assert [piece.channel for piece in pieces] == channels
-    assert "".join(piece.text for piece in pieces if piece.channel == "0.tool.0") == calls[0].arguments
-
-
-def test_a_tool_call_is_announced_before_its_arguments_and_empty_fragments_are_not_repeated() -> None:
-    builder = AnswerBuilder()
-    assert take(builder, delta(tool_calls=[fragment("", "a", index=0)])) == (True, [Piece("0.tool.0", "")])
-    assert take(builder, delta(tool_calls=[fragment("", index=0)])) == (True, [])
-
-
-def test_a_legacy_function_call_is_one_more_tool_call() -> None:
-    builder = AnswerBuilder()
-    take(builder, delta(tool_calls=[fragment("1", "a", index=0)]))
-    take(builder, delta(function_call={"name": "f", "arguments": "{"}))
-    assert take(builder, delta(function_call={"arguments": "}"})) == (True, [Piece("0.tool.1", "}")])
-    assert builder.answer().choices[0].tool_calls == [ToolCall("", "a", "1"), ToolCall("", "f", "{}")]
-
-
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "reasoning_text", "thinking"])
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "reasoning_text", "thinking", "cot_summary"])
 def test_reasoning_is_gathered_under_each_of_its_names(name: str) -> None:
     builder = AnswerBuilder()
     assert take(builder, delta(**{name: "hm"})) == (True, [Piece("0.reasoning", "hm")])
@@ -120,6 +38,22 @@ def test_a_refusal_is_text_and_empty_text_is_no_piece() -> None:
     assert take(builder, delta(refusal="I cannot.")) == (True, [Piece("0.text", "I cannot.")])
 
 
+def test_content_may_be_a_list_of_parts() -> None:
+    builder = AnswerBuilder()
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]
+    assert take(builder, delta(content=parts)) == (True, [Piece("0.text", "ab")])
+    assert builder.answer().choices[0].text == "ab"
+
+
+def test_a_choice_of_legacy_completions_has_its_text_and_no_message() -> None:
+    builder = AnswerBuilder()
+    assert take(builder, {"choices": [{"index": 1, "text": "a"}, {"index": 1, "text": ""}]}) == (
+        True,
+        [Piece("1.text", "a")],
+    )
+    assert builder.answer().choices[0].text == "a"
+
+
 def test_a_stream_that_says_message_instead_of_delta_is_understood() -> None:
     builder = AnswerBuilder()
     event = {"choices": [{"delta": {"content": "a"}, "message": {"content": "b"}, "finish_reason": "stop"}]}
@@ -129,7 +63,8 @@ def test_a_stream_that_says_message_instead_of_delta_is_understood() -> None:
 ERRORS = {
     "an object": ({"message": "overloaded", "code": 1}, "overloaded"),
     "a string": ("overloaded", "overloaded"),
-    "an object without a message": ({"code": 1}, '{"code": 1}'),
+    "an object without a message": ({"code": 1}, '{"code":1}'),
+    "an object whose message is none": ({"message": ["x"]}, '{"message":["x"]}'),
     "something else": (7, "7"),
     "null": (None, None),
 }
@@ -169,15 +104,6 @@ def test_more_choices_than_the_bound_are_left_out_and_reported() -> None:
     assert len(builder.answer().choices) == MAX_CHOICES
 
 
-def test_more_tool_calls_than_the_bound_are_left_out_and_reported() -> None:
-    builder = AnswerBuilder()
-    assert take(builder, delta(tool_calls=[fragment("x", index=index) for index in range(MAX_TOOL_CALLS)]))[0]
-    fragments = [fragment("y", index=MAX_TOOL_CALLS), fragment("z", index=7)]
-    assert take(builder, delta(tool_calls=fragments)) == (False, [Piece("0.tool.7", "z")])
-    assert take(builder, delta(function_call={"name": "f"})) == (False, [])
-    assert len(builder.answer().choices[0].tool_calls) == MAX_TOOL_CALLS
-
-
 @pytest.mark.parametrize(
     "event",
     [
@@ -195,8 +121,8 @@ def test_more_tool_calls_than_the_bound_are_left_out_and_reported() -> None:
 def test_an_unexpected_type_raises_and_adds_nothing(event: object) -> None:
     builder = AnswerBuilder()
     pieces: list[Piece] = []
-    with pytest.raises(MALFORMED):
-        builder.take(json.dumps(event).encode(), pieces)
+    with pytest.raises(msgspec.ValidationError):
+        builder.take(event, pieces)
     assert pieces == []
     assert builder.answer() == AnswerBuilder().answer()
 
@@ -209,3 +135,11 @@ def test_an_answer_is_complete_when_every_choice_has_its_finish_reason() -> None
     take(builder, {"choices": [{"index": 1, "finish_reason": "length"}]})
     take(builder, {"choices": [{"index": 1, "finish_reason": None}]})
     assert builder.answer().complete
+
+
+def test_the_unfinished_choices_are_those_that_said_something_and_have_no_finish_reason() -> None:
+    builder = AnswerBuilder()
+    take(builder, {"choices": [{"index": 2}, {"index": 0, "finish_reason": "stop"}, {"index": 1}]})
+    assert builder.unfinished() == [1, 2]
+    assert (builder.has(0), builder.has(3)) == (True, False)
+    assert builder.spoiling(3) == []

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,11 +20,15 @@ import pytest_asyncio
 from extproc import wire
 from extproc._pb import ext_proc_pb2 as pb
 from extproc.config import DEFAULT_HOSTS
+from extproc.conversation import Piece
 from extproc.credential import Credential
-from extproc.dialect.chat import ChatDialect
+from extproc.dialect.chat import ChatDialect, ChatStream
+from extproc.dialect.port import AnswerStream, Reading
 from extproc.endpoint import EndpointKind, Upstream
 from extproc.errors import StoreUnavailable
 from extproc.identity.principal import Principal
+from extproc.masking.finding import Hit
+from extproc.masking.masker import Masking
 from extproc.metrics import Metrics
 from extproc.policy_file import load
 from extproc.processor import Bounds, Processor
@@ -31,12 +36,16 @@ from extproc.recording.session import Sessions
 from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.server import Server
-from tests.e2e.gateway import Gateway, decision_id, until
+from tests.detecting import FINGERPRINTS, masking
+from tests.e2e.gateway import READY_SECONDS, Gateway, decision_id, until
 from tests.e2e.upstream import DONE, Call, answer_json, event, plain
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 SECRET_TEXT = "never to be seen unprocessed"
+NPM = "npm_aB3dE5gH7jK9mN1pQ3sT5vW7xY9zA2cD4eF6"
+LARGE = 20_000
+"""Words of so many characters are more than is inspected at once, and no other text of these tests is as long."""
 
 
 async def outcome_of(request: Any, arriving: bytearray | None = None) -> tuple[int | None, bytes]:
@@ -103,7 +112,7 @@ async def test_kill_during_the_answer_lets_no_unprocessed_byte_through_and_is_re
             await call.send(body[-5:])
         else:
             await call.head(content_type="text/event-stream", transfer_encoding="chunked")
-            await call.chunk(event("fine"))
+            await call.chunk(event("fine "))
             asked.set()
             await killed.wait()
             await call.chunk(event(SECRET_TEXT))
@@ -179,17 +188,17 @@ async def test_streams_that_outlast_the_drain_are_cut_and_recorded_as_interrupte
 
     async def script(call: Call) -> None:
         await call.head(content_type="text/event-stream", transfer_encoding="chunked")
-        await call.chunk(event("before"))
+        await call.chunk(event("before "))
         await forever.wait()
 
     own_gateway.upstream.play(script)
     arriving = bytearray()
     stream = asyncio.create_task(outcome_of(own_gateway.chat(stream=True), arriving))
-    await until(lambda: arriving == event("before"), "the first event at the client")
+    await until(lambda: arriving == event("before "), "the first event at the client")
     assert own_gateway.service is not None
     own_gateway.service.terminate()
     assert await own_gateway.service.wait() == 0
-    assert await stream == (None, event("before"))
+    assert await stream == (None, event("before "))
     forever.set()
     [document] = own_gateway.documents()
     assert (document["outcome"], document["error"]["code"]) == ("interrupted", "gateway.draining")
@@ -210,12 +219,25 @@ class Parts:
 
     def __init__(self) -> None:
         self.broken: str | None = None
+        self.scans_left: int | None = None
+        """How many scans go well before one breaks; None for all."""
+        self.scanning = threading.Event()
+        self.scan_may_go_on = threading.Event()
         self.hang = asyncio.Event()
         self.entries: list[tuple[Any, Any]] = []
 
     def check(self, name: str) -> None:
         if self.broken == name:
             raise Broken(SECRET_TEXT)
+
+    def on_scan(self, data: bytes) -> None:
+        if self.broken == "scan hangs" and len(data) > LARGE:
+            self.scanning.set()
+            assert self.scan_may_go_on.wait(READY_SECONDS)
+        if self.scans_left is not None:
+            self.scans_left -= 1
+            if self.scans_left < 0:
+                raise Broken(SECRET_TEXT)
 
     def cached(self, token: Secret) -> Principal | None:
         self.check("identity")
@@ -249,23 +271,41 @@ class BreakableDialect(ChatDialect):
         self._parts.check("answer dialect")
         return super().parse_answer(body)
 
-    def stream(self, max_event_bytes: int) -> Any:
-        stream = super().stream(max_event_bytes)
+    def stream(self) -> AnswerStream:
         parts = self._parts
 
-        class Breakable:
-            def feed(self, data: bytes) -> Any:
-                if SECRET_TEXT.encode() in data:
-                    parts.check("stream dialect")
-                return stream.feed(data)
+        class Breakable(ChatStream):
+            def read(self, event: str, tree: dict[str, Any]) -> Reading:
+                if SECRET_TEXT in repr(tree):
+                    parts.check("reading of the stream")
+                return super().read(event, tree)
 
-            def finish(self) -> Any:
-                return stream.finish()
-
-            def answer(self) -> Any:
-                return stream.answer()
+            def take(self, event: str, tree: dict[str, Any]) -> list[Piece]:
+                if SECRET_TEXT in repr(tree):
+                    parts.check("taking of the stream")
+                return super().take(event, tree)
 
         return Breakable()
+
+
+class BreakableDetector:
+    """The real detector, but for a scan that breaks or waits, as `Parts` say."""
+
+    def __init__(self, parts: Parts) -> None:
+        real = masking().detector
+        self._real = real
+        self._parts = parts
+        self.patterns = real.patterns
+        self.digest = real.digest
+        self.set_of = real.set_of
+
+    def scan(self, data: bytes, since: int = 0) -> list[Hit]:
+        self._parts.on_scan(data)
+        return self._real.scan(data, since)
+
+    def suspects(self, data: bytes) -> list[Hit]:
+        self._parts.on_scan(data)
+        return self._real.suspects(data)
 
 
 class BreakablePolicy:
@@ -295,11 +335,13 @@ class Inside:
 async def inside(gateway: Gateway) -> AsyncIterator[Inside]:
     parts = Parts()
     clock = [1_700_000_000.0]
+    policy = load(gateway.state / "policy.yaml")
     rules = Rules(
-        policy=BreakablePolicy(parts, load(gateway.state / "policy.yaml")),  # type: ignore[arg-type]
+        policy=BreakablePolicy(parts, policy),  # type: ignore[arg-type]
+        masking=Masking(BreakableDetector(parts), policy.masking, FINGERPRINTS),
         upstream_hosts=DEFAULT_HOSTS,
-        max_request_bytes=100_000,
-        max_answer_bytes=100_000,
+        max_request_bytes=200_000,
+        max_answer_bytes=200_000,
         max_event_bytes=50_000,
         sessions=Sessions(gap_seconds=60),
         dialects={EndpointKind.CHAT: BreakableDialect(parts)},
@@ -333,7 +375,7 @@ async def leaky(call: Call) -> None:
         await call.whole(answer_json(SECRET_TEXT))
         return
     await call.head(content_type="text/event-stream", transfer_encoding="chunked")
-    for frame in (event("fine"), event(SECRET_TEXT), DONE):
+    for frame in (event("fine "), event(SECRET_TEXT), DONE):
         await call.chunk(frame)
     await call.end()
 
@@ -362,8 +404,8 @@ async def begun_stream(held: Inside) -> tuple[int | None, bytes]:
 
     async def script(call: Call) -> None:
         await call.head(content_type="text/event-stream", transfer_encoding="chunked")
-        await call.chunk(event("fine"))
-        await until(lambda: arriving == event("fine"), "the first event at the client")
+        await call.chunk(event("fine "))
+        await until(lambda: arriving == event("fine "), "the first event at the client")
         await call.chunk(event(SECRET_TEXT))
         await call.chunk(DONE)
         await call.end()
@@ -379,10 +421,105 @@ async def test_an_exception_during_the_answer_lets_no_unprocessed_byte_out(held:
     assert status == 500
     assert SECRET_TEXT.encode() not in received
     assert [one["error"]["code"] for _, one in held.parts.entries if one] == ["gateway.internal"]
-    held.parts.broken = "stream dialect"
-    held.parts.entries.clear()
-    assert await begun_stream(held) == (None, event("fine"))
+    for part in ("reading of the stream", "taking of the stream"):
+        held.parts.broken = part
+        held.parts.entries.clear()
+        assert await begun_stream(held) == (None, event("fine ")), part
+        assert [one["error"]["code"] for _, one in held.parts.entries if one] == ["gateway.internal"]
+
+
+# The first scan is of the path, the second of the body.
+@pytest.mark.parametrize(("good", "path"), [(0, ""), (1, "/chat/completions")])
+async def test_a_scan_that_breaks_stops_the_request(held: Inside, good: int, path: str) -> None:
+    held.gateway.upstream.play(leaky)
+    for text in ("a short prompt", "word " * LARGE):
+        held.parts.scans_left = good
+        status, received = await outcome_of(held.gateway.chat(text=text))
+        assert status == 500
+        assert SECRET_TEXT.encode() not in received
+    assert held.gateway.upstream.seen == []
+    assert [one["error"]["code"] for _, one in held.parts.entries] == ["gateway.internal"] * 2
+    assert [one["request"]["path"] for one, _ in held.parts.entries] == [path] * 2
+    assert all(one["request"]["model"] is None for one, _ in held.parts.entries)
+
+
+@pytest.mark.parametrize("text", [f"{SECRET_TEXT} ", SECRET_TEXT * 5000])
+async def test_a_scan_that_breaks_withholds_a_json_answer(held: Inside, text: str) -> None:
+    async def script(call: Call) -> None:
+        # From here on: those of the prompt are done.
+        held.parts.scans_left = 0
+        await call.whole(answer_json(text))
+
+    held.gateway.upstream.play(script)
+    status, received = await outcome_of(held.gateway.chat())
+    assert status == 500
+    assert SECRET_TEXT.encode() not in received
     assert [one["error"]["code"] for _, one in held.parts.entries if one] == ["gateway.internal"]
+    assert "text" not in held.parts.entries[-1][1]["response"]
+
+
+@pytest.mark.parametrize("good", range(4))
+async def test_a_scan_that_breaks_in_a_stream_cuts_it_and_no_byte_leaves_unmasked(held: Inside, good: int) -> None:
+    arriving = bytearray()
+    words = [event(f"{NPM} number {number} ") for number in range(6)]
+
+    async def script(call: Call) -> None:
+        await call.head(content_type="text/event-stream", transfer_encoding="chunked")
+        await call.chunk(event("fine "))
+        await until(lambda: arriving == event("fine "), "the first event at the client")
+        held.parts.scans_left = good
+        for frame in words:
+            await call.chunk(frame)
+        await call.chunk(DONE)
+        await call.end()
+
+    held.gateway.upstream.play(script)
+    status, received = await outcome_of(held.gateway.chat(stream=True), arriving)
+    assert status is None
+    assert received.startswith(event("fine "))
+    assert NPM.encode() not in received
+    assert DONE not in received
+    assert [one["error"]["code"] for _, one in held.parts.entries if one] == ["gateway.internal"]
+    assert NPM not in repr(held.parts.entries)
+
+
+@pytest.mark.parametrize("way", ["prompt", "answer"])
+async def test_while_a_large_body_is_scanned_other_exchanges_go_on(held: Inside, way: str) -> None:
+    large = "word " * LARGE
+
+    async def script(call: Call) -> None:
+        asked = json.loads(call.seen.body)["messages"][0]["content"]
+        await call.whole(answer_json(large if asked == "large answer, please" else "hello"))
+
+    held.gateway.upstream.play(script)
+    held.parts.broken = "scan hangs"
+    text = large if way == "prompt" else "large answer, please"
+    slow = asyncio.create_task(outcome_of(held.gateway.chat(text=text)))
+    try:
+        await until(held.parts.scanning.is_set, "the scan of the large body")
+        status, _ = await outcome_of(held.gateway.chat(text="and me?"))
+        assert status == 200
+        assert not slow.done()
+    finally:
+        held.parts.scan_may_go_on.set()
+    status, _ = await slow
+    assert status == 200
+
+
+async def test_a_client_that_leaves_while_its_prompt_is_scanned_is_recorded_and_nothing_leaves(held: Inside) -> None:
+    held.parts.broken = "scan hangs"
+    slow = asyncio.create_task(outcome_of(held.gateway.chat(text="word " * LARGE)))
+    try:
+        await until(held.parts.scanning.is_set, "the scan")
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+        await until(lambda: held.parts.entries, "the record")
+    finally:
+        held.parts.scan_may_go_on.set()
+    [(opening, closing)] = held.parts.entries
+    assert (closing["outcome"], closing["error"]["code"]) == ("aborted", "client.gone")
+    assert opening["request"]["model"] is None
+    assert held.gateway.upstream.seen == []
 
 
 async def test_an_exception_while_the_record_is_closed_lets_no_answer_end_well(held: Inside) -> None:
@@ -394,7 +531,7 @@ async def test_an_exception_while_the_record_is_closed_lets_no_answer_end_well(h
     status, received = await begun_stream(held)
     assert status is None
     # Its events were let go as they came; only the end waits for the record.
-    assert (event("fine") + event(SECRET_TEXT) + DONE).startswith(received)
+    assert (event("fine ") + event(SECRET_TEXT) + DONE).startswith(received)
     assert [closing for _, closing in held.parts.entries] == [None, None]
 
 
@@ -446,7 +583,7 @@ async def test_over_the_bound_of_exchanges_requests_fail_visibly(held: Inside) -
 
 
 async def test_a_request_over_the_bound_is_413(held: Inside) -> None:
-    async with held.gateway.chat(text="x" * 200_000) as response:
+    async with held.gateway.chat(text="x" * 300_000) as response:
         assert response.status == 413
         assert (await response.json())["error"]["code"] == "request.too_large"
         assert decision_id(response) == held.parts.entries[-1][1]["id"]
@@ -455,7 +592,7 @@ async def test_a_request_over_the_bound_is_413(held: Inside) -> None:
 
 async def test_an_answer_over_the_bound_is_502(held: Inside) -> None:
     async def large(call: Call) -> None:
-        await call.whole(answer_json("x" * 200_000))
+        await call.whole(answer_json("x" * 300_000))
 
     held.gateway.upstream.play(large)
     async with held.gateway.chat() as response:

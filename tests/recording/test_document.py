@@ -10,6 +10,7 @@ from extproc.conversation import Answer, Choice, Prompt, ToolCall, Usage
 from extproc.errors import Code, Refusal
 from extproc.headers import client_facts
 from extproc.identity.principal import Principal
+from extproc.masking.finding import Action, Direction, Finding
 from extproc.policy import Decision, Effect
 from extproc.recording.document import Outcome, Timing, closing, interrupted, merged, opening
 
@@ -23,6 +24,16 @@ ALICE = Principal(
     claims={"azp": "cli"},
 )
 CHOICE = Choice(0, "Hello", "because", [ToolCall("c1", "create", '{"path":"x"}')], "stop")
+FINDING = Finding("npm-token", Direction.PROMPT, "messages[0].content", 4, Action.MASK, 0.5, "f" * 32)
+FOUND = {
+    "rule": "npm-token",
+    "direction": "prompt",
+    "where": "messages[0].content",
+    "offset": 4,
+    "action": "mask",
+    "at": 0.5,
+    "fingerprint": "f" * 32,
+}
 ANSWER = Answer("gpt-5", [CHOICE], Usage(3, 5), complete=True)
 
 
@@ -100,6 +111,8 @@ def test_an_opening_says_who_asked_what_and_what_was_decided() -> None:
             "tools": [{"type": "function"}],
             "stream": True,
         },
+        "findings": [],
+        "masking": None,
     }
 
 
@@ -108,6 +121,15 @@ def test_an_opening_of_what_was_refused_early_has_the_same_keys() -> None:
     assert entry.keys() == opened().keys()
     assert (entry["principal"], entry["decision"]) == (None, None)
     assert entry["request"] == {"method": "POST", "path": "/chat/completions", "body_bytes": 12, "model": None}
+
+
+def test_the_calls_that_a_client_makes_are_in_the_request_with_the_files_they_touch() -> None:
+    call = ToolCall("", "create_file", '{"path":"src/a.py"}')
+    request = opened(prompt=Prompt(None, [], [], stream=False, tool_calls=[call]))["request"]
+    assert request["tool_calls"] == [
+        {"id": "", "name": "create_file", "arguments": '{"path":"src/a.py"}', "paths": ["src/a.py"]}
+    ]
+    assert "tool_calls" not in opened()["request"]
 
 
 def test_a_closing_says_what_was_answered_and_when() -> None:
@@ -125,7 +147,7 @@ def test_a_closing_says_what_was_answered_and_when() -> None:
             "model": "gpt-5",
             "text": "Hello",
             "reasoning": "because",
-            "tool_calls": [{"id": "c1", "name": "create", "arguments": '{"path":"x"}'}],
+            "tool_calls": [{"id": "c1", "name": "create", "arguments": '{"path":"x"}', "paths": ["x"]}],
             "finish_reason": "stop",
             "usage": {"input_tokens": 3, "output_tokens": 5},
             "complete": True,
@@ -138,6 +160,8 @@ def test_a_closing_says_what_was_answered_and_when() -> None:
             "pieces": [(3.0, "0.text", 5)],
             "closed": 250.0,
         },
+        "findings": [],
+        "masking": None,
     }
 
 
@@ -164,15 +188,35 @@ def test_several_choices_and_what_nobody_understood_are_kept_beside_the_first() 
 
 
 def test_both_entries_are_json_and_come_back_the_same() -> None:
-    for entry in (opened(), closed(), interrupted("x1", 5.0)):
+    for entry in (opened(findings=[FINDING]), closed(findings=[FINDING]), interrupted("x1", 5.0)):
         again = msgspec.json.decode(msgspec.json.encode(entry))
         assert msgspec.json.encode(again) == msgspec.json.encode(entry)
 
 
 def test_a_document_joins_both_entries() -> None:
     assert merged(opened(), closed()) == {**opened(), **closed()}
-    # Neither entry hides a field of the other.
-    assert opened().keys() & closed().keys() == {"v", "id"}
+    # Neither entry hides a field of the other; these two are joined.
+    assert opened().keys() & closed().keys() == {"v", "id", "findings", "masking"}
+
+
+def test_each_entry_has_its_own_findings_and_the_document_has_all_in_order() -> None:
+    of_answer = msgspec.structs.replace(FINDING, direction=Direction.ANSWER, where="0.text")
+    opening_entry = opened(findings=[FINDING], masking={"prompt": {"detectors": "d1"}})
+    closing_entry = closed(findings=[of_answer], masking={"answer": {"detectors": "d2"}})
+    assert opening_entry["findings"] == [FOUND]
+    document = merged(opening_entry, closing_entry)
+    assert document["findings"] == [FOUND, {**FOUND, "direction": "answer", "where": "0.text"}]
+    assert document["masking"] == {"prompt": {"detectors": "d1"}, "answer": {"detectors": "d2"}}
+    open_document = merged(opening_entry, None)
+    assert (open_document["findings"], open_document["masking"]) == ([FOUND], {"prompt": {"detectors": "d1"}})
+
+
+def test_entries_from_before_masking_join_to_a_document_without_findings() -> None:
+    old_opening, old_closing = (
+        {key: value for key, value in entry.items() if key not in {"findings", "masking"}}
+        for entry in (opened(), closed())
+    )
+    assert merged(old_opening, old_closing) == merged(opened(), closed())
 
 
 def test_a_document_without_its_closing_is_open_and_has_the_same_keys() -> None:

@@ -6,12 +6,15 @@ from extproc.conversation import Answer
 from extproc.endpoint import Endpoint, EndpointKind, Upstream
 from extproc.errors import Code, Refusal
 from extproc.identity.principal import Principal
+from extproc.masking.finding import Action, Direction, Finding
 from extproc.recording.document import Outcome
 from extproc.recording.session import Sessions
 from extproc.recording.story import Story
 from extproc.request import read_request
 
 ALICE = Principal(id="i#alice", name="alice", kind="person", issuer="i", subject="alice")
+
+PATH: dict[str, str | None] = {"path": "/chat/completions?q=[MASKED:npm-token]"}
 
 
 def story(*headers: tuple[str, str]) -> Story:
@@ -37,7 +40,7 @@ def test_elapsed_is_in_milliseconds_after_the_opening() -> None:
         (422, Code.POLICY_DENIED, Outcome.DENIED),
         (503, Code.IDENTITY_UNAVAILABLE, Outcome.FAILED),
         (502, Code.CREDENTIAL_REFUSED, Outcome.FAILED),
-        (502, Code.UPSTREAM_MALFORMED, Outcome.UPSTREAM_ERROR),
+        (502, Code.UPSTREAM_ENCODED, Outcome.UPSTREAM_ERROR),
         (503, Code.UPSTREAM_UNAVAILABLE, Outcome.UPSTREAM_ERROR),
     ],
 )
@@ -64,37 +67,38 @@ def test_a_story_that_was_never_brought_to_an_end_closes_as_failed() -> None:
 
 def test_without_request_headers_there_is_no_opening() -> None:
     with pytest.raises(ValueError, match="no record"):
-        Story("x1").opening(sessions(), "d")
+        Story("x1").opening(sessions(), "d", PATH)
 
 
 def test_the_session_is_what_the_client_names_first() -> None:
     told = story(("x-client-session-id", "s"), ("x-interaction-id", "i"))
     told.principal = ALICE
-    named = told.opening(sessions(), "d")["session"]
+    named = told.opening(sessions(), "d", PATH)["session"]
     assert named == sessions().name("i#alice", "s", None, 0.0)
     told = story(("x-interaction-id", "i"))
     told.principal = ALICE
-    assert told.opening(sessions(), "d")["session"] == sessions().name("i#alice", "i", None, 0.0)
+    assert told.opening(sessions(), "d", PATH)["session"] == sessions().name("i#alice", "i", None, 0.0)
 
 
 def test_without_a_name_the_session_follows_from_client_and_time() -> None:
     told, shared = story(("user-agent", "cli")), sessions()
     told.principal = ALICE
-    assert told.opening(shared, "d")["session"] == shared.name("i#alice", None, "cli", 130.0)
+    assert told.opening(shared, "d", PATH)["session"] == shared.name("i#alice", None, "cli", 130.0)
 
 
 def test_nobody_joins_the_session_of_somebody_by_its_name() -> None:
     told = story(("x-client-session-id", "s"))
-    assert told.opening(sessions(), "d")["session"] != sessions().name("i#alice", "s", None, 0.0)
+    assert told.opening(sessions(), "d", PATH)["session"] != sessions().name("i#alice", "s", None, 0.0)
 
 
 def test_the_entries_are_made_of_what_became_known() -> None:
     told = story(("user-agent", "cli"))
     told.principal, told.client_address, told.request_bytes = ALICE, "192.0.2.7:1", 7
     told.endpoint = Endpoint(EndpointKind.CHAT, Upstream.COPILOT_API, "/chat/completions")
-    entry = told.opening(sessions(), "d" * 64)
+    entry = told.opening(sessions(), "d" * 64, PATH)
     assert (entry["id"], entry["opened_at"], entry["principal"]["name"]) == ("x1", 100.0, "alice")
     assert (entry["request"]["endpoint"], entry["request"]["body_bytes"]) == ("chat", 7)
+    assert entry["request"]["path"] == PATH["path"]
     assert entry["client"]["user_agent"] == "cli"
     told.now, told.status, told.response_bytes = 101.0, 200, 9
     told.answer = Answer("m", [], None, complete=True)
@@ -102,3 +106,14 @@ def test_the_entries_are_made_of_what_became_known() -> None:
     entry = told.closing()
     assert (entry["closed_at"], entry["timing"]["closed"]) == (101.0, 1000.0)
     assert (entry["response"]["body_bytes"], entry["response"]["model"]) == (9, "m")
+
+
+def test_findings_go_into_the_entry_of_their_direction_with_what_looked_for_them() -> None:
+    told = story()
+    for direction in (Direction.ANSWER, Direction.PROMPT, Direction.ANSWER):
+        told.findings.append(Finding("r", direction, f"{len(told.findings)}.text", 0, Action.MASK, 1.0, "f" * 32))
+    told.masking[Direction.PROMPT] = {"detectors": "d"}
+    opening, closing = told.opening(sessions(), "d", PATH), told.closing()
+    assert [one["where"] for one in opening["findings"]] == ["1.text"]
+    assert [one["where"] for one in closing["findings"]] == ["0.text", "2.text"]
+    assert (opening["masking"], closing["masking"]) == ({"prompt": {"detectors": "d"}}, None)

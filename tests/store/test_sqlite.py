@@ -28,12 +28,15 @@ def opening(exchange_id: str, *, session: str = "s1", at: float = NOW, **changes
         "principal": {"id": "https://issuer#alice", "name": "alice"},
         "client": {"user_agent": "copilot/1.0"},
         "request": {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]},
+        "findings": [],
+        "masking": None,
         **changes,
     }
 
 
 def ending(exchange_id: str, *, at: float = NOW + 1, outcome: str = "completed") -> dict[str, Any]:
-    return {"v": 1, "id": exchange_id, "closed_at": at, "outcome": outcome, "response": {"status": 200}}
+    entry = {"v": 1, "id": exchange_id, "closed_at": at, "outcome": outcome, "response": {"status": 200}}
+    return {**entry, "findings": [], "masking": None}
 
 
 @asynccontextmanager
@@ -84,6 +87,14 @@ async def test_both_entries_of_one_call_are_written_together_or_not_at_all(path:
         with pytest.raises(StoreUnavailable):
             await store.append(opening("b"), ending("a"))
     assert SqliteArchive(path).exchange("b") is None
+
+
+async def test_halves_of_characters_are_recorded_joined_where_they_meet_and_replaced_where_not(path: Path) -> None:
+    async with recorder(path) as store:
+        await store.append(opening("x1"), {**ending("x1"), "response": {"text": "a\ud83d\ude00b\ud83dc"}})
+    document = SqliteArchive(path).exchange("x1")
+    assert document is not None
+    assert document["response"]["text"] == "a\U0001f600b\ufffdc"
 
 
 async def test_what_is_unknown_is_not_there(path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Decode JSON that is to be masked, and write it again where it was changed. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Final
+
+import msgspec
+
+# The quote that ends a name and the colon after it; it may also be inside a string, and then there are too many.
+_MEMBER: Final = re.compile(rb'"\s*:')
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?', re.DOTALL)
+
+
+def decoded(data: bytes) -> Any | None:  # noqa: ANN401 - decoded JSON
+    """Return the JSON value in `data`, or None where it is none."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        # Halves of characters (RFC 8259 section 8.2) are legal to most readers; the usual decoder refuses them.
+        return json.loads(data, parse_constant=_no_constant, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+
+
+def encoded(tree: Any) -> bytes:  # noqa: ANN401 - decoded JSON
+    """Return `tree` as JSON in one line."""
+    try:
+        return msgspec.json.encode(tree)
+    except UnicodeEncodeError:
+        return json.dumps(tree, separators=(",", ":")).encode()
+
+
+def repeats(data: bytes, members: int) -> bool:
+    """Say whether an object in `data` has a member twice, where all objects that were decoded have so many together.
+
+    Another reader may then understand something else than what was looked at.
+    """
+    return len(_MEMBER.findall(data)) != members and sum(map(bool, _STRING.findall(data))) != members
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError("a number that would come back as another")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON (RFC 8259 section 6)")

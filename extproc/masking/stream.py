@@ -1,0 +1,287 @@
+"""Mask a streamed answer: events come in as the upstream cut them, and leave as the same events, in their order.
+
+An event waits until all its text, and that of the events before it, is decided. What was taken out of a text that is
+spread over events is replaced in the event where it began; the others lose it. An event that needs no change leaves
+with exactly the bytes it came with. An event with several lines of data that some clients read one by one is written
+anew: on one line, or, where it is no JSON object together, as an event for each line. Once anything was masked, no
+`logprobs` pass. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Any, Final
+
+import msgspec
+
+from extproc import json_body
+from extproc.conversation import Answer, Piece
+from extproc.dialect.port import AnswerStream, Dialect, Reading, Slot
+from extproc.dialect.sse import SseEvent, SseParser, is_clean, rewritten
+from extproc.masking.channel import Channel, Op
+from extproc.masking.finding import Action, blocked_message
+from extproc.masking.json_text import JsonChannel
+from extproc.masking.masker import Masker
+from extproc.masking.tree import TreeMasker, drop_logprobs
+
+_UNPARSED: Final = frozenset(["unparsed"])
+
+_BLANK_LINE: Final = re.compile(rb"(?:\n\n|\r\n\r\n|\r\r|\n\r\n)\Z")
+
+_MAX_CLEAN_LINES: Final = 64
+"""So many lines beside the data (`event: ping`) are remembered to have nothing in them."""
+
+
+class _Waiting(msgspec.Struct, gc=False):
+    """One event on its way; `undecided` is how many of its slots are not decided yet."""
+
+    event: SseEvent
+    tree: dict[str, Any] | None
+    channels: frozenset[str]
+    undecided: int = 0
+    changed: bool = False
+
+
+class _Part(msgspec.Struct, gc=False):
+    """The text that one slot adds to a line."""
+
+    waiting: _Waiting
+    holder: Any
+    key: str | int
+    text: str
+    at: int = 0
+    out: list[str] | None = None
+
+
+class _Line:
+    """The text of one channel, and the slots it came in."""
+
+    __slots__ = ("channel", "name", "noted", "parts")
+
+    def __init__(self, name: str, channel: Channel | JsonChannel) -> None:
+        self.name = name
+        self.channel = channel
+        self.parts: deque[_Part] = deque()
+        self.noted = 0
+
+    def add(self, part: _Part) -> None:
+        if part.text:
+            part.waiting.undecided += 1
+            self.parts.append(part)
+            self.apply(self.channel.feed(part.text))
+
+    def apply(self, ops: list[Op]) -> None:
+        for op in ops:
+            text, count = op.text, op.count
+            while count:
+                part = self.parts[0]
+                end = min(len(part.text), part.at + count)
+                if text is not None and part.out is None:
+                    part.out = [part.text[: part.at]]
+                if part.out is not None:
+                    # The placeholder stands where the secret began; further parts of it are only left out.
+                    part.out.append(part.text[part.at : end] if text is None else text)
+                text = text and ""
+                count -= end - part.at
+                part.at = end
+                if end == len(part.text):
+                    self._decided(self.parts.popleft())
+
+    def _decided(self, part: _Part) -> None:
+        part.waiting.undecided -= 1
+        if part.out is not None:
+            part.holder[part.key] = "".join(part.out)
+            part.waiting.changed = True
+
+
+class MaskedStream:
+    """Mask one streamed answer of a dialect and gather what is said in it.
+
+    After a finding that policy blocks, the answer is ended in the dialect's own way, and what else comes is dropped.
+    """
+
+    def __init__(self, dialect: Dialect, masker: Masker, *, max_event_bytes: int) -> None:
+        self.masker = masker
+        self.pieces: list[Piece] = []
+        """The texts that left since somebody last emptied this list."""
+        self._answers: AnswerStream = dialect.stream()
+        self._tree = TreeMasker(masker, dialect.opaque, dialect.json_texts)
+        self._parser = SseParser(max_event_bytes)
+        self._lines: dict[str, _Line] = {}
+        self._queue: deque[_Waiting] = deque()
+        # The text that spoke last, by its speaker: the first part of the channel's name.
+        self._speaking: dict[str, str] = {}
+        self._ended = False
+        # Whether anything was masked in a text; lines that have nothing in them; the last bytes that left.
+        self._masked = False
+        self._clean_lines: set[bytes] = set()
+        self._tail = b"\n\n"
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes and return what may go to the client; raises `EventTooLarge`."""
+        return self._take(self._parser.feed(data))
+
+    def finish(self) -> bytes:
+        """Take the end of the stream and return the rest."""
+        released = self._take(self._parser.finish())
+        self._close("")
+        rest = self._leave()
+        # What came last may have no blank line, and pass what waits.
+        apart = b"\n\n" if released and rest and not _BLANK_LINE.search(self._tail) else b""
+        return released + self._sending(apart + rest)
+
+    def answer(self) -> Answer:
+        """Return all that went to the client so far."""
+        return self._answers.answer()
+
+    @property
+    def holding(self) -> bool:
+        """Say whether anything waits."""
+        return bool(self._queue)
+
+    # --- events in ----------------------------------------------------------------------------------------------
+
+    def _take(self, events: list[SseEvent]) -> bytes:
+        released: list[bytes] = []
+        for event in events:
+            if self._ended:
+                break
+            if event.data is None:
+                # A comment keeps the connection alive, and so must not wait.
+                released.append(self._sending(self._beside_data(event).raw))
+            else:
+                self._read(event, event.data)
+            released.append(self._sending(self._leave()))
+        return b"".join(released)
+
+    def _sending(self, data: bytes) -> bytes:
+        if data:
+            self._tail = (self._tail + data)[-4:]
+        return data
+
+    def _beside_data(self, event: SseEvent) -> SseEvent:
+        """Return an event with what stands beside its data masked: comments, its type and id."""
+        if not is_clean(event):
+            event = SseEvent(rewritten(event, event.data or b""), event.event, event.data)
+        lines = event.raw.splitlines(keepends=True)
+        if len(lines) == 2 and lines[0].startswith(b"data:"):
+            return event
+        masked = [line if line.startswith(b"data") else self._line_beside(line) for line in lines]
+        return event if masked == lines else SseEvent(b"".join(masked), event.event, event.data)
+
+    def _line_beside(self, line: bytes) -> bytes:
+        if line in self._clean_lines:
+            return line
+        text = line.decode("utf-8", "surrogateescape")
+        masked = self.masker.text(text, "sse")
+        if masked == text and len(self._clean_lines) < _MAX_CLEAN_LINES and len(line) <= _MAX_CLEAN_LINES:
+            self._clean_lines.add(line)
+        return masked.encode("utf-8", "surrogateescape")
+
+    def _read(self, event: SseEvent, data: bytes) -> None:
+        event = self._beside_data(event)
+        tree = json_body.decoded(data)
+        lines = data.count(b"\n")
+        if not isinstance(tree, dict) and lines:
+            for line in data.split(b"\n"):
+                raw = rewritten(event, line)
+                whole = raw if _BLANK_LINE.search(raw) else raw.rstrip(b"\r\n") + b"\n\n"
+                self._read(SseEvent(whole, event.event, line), line)
+            return
+        if not isinstance(tree, dict):
+            self._read_text(event, data)
+            return
+        reading = self._answers.read(event.event, tree)
+        waiting = _Waiting(event, tree, frozenset([slot.channel for slot in reading.slots]))
+        skip = self._add(reading, waiting)
+        for prefix in reading.closes:
+            self._close(prefix)
+        if self._tree.mask(tree, skip):
+            waiting.changed = self._masked = True
+        waiting.changed |= bool(lines) or json_body.repeats(data, self._tree.members)
+        self._queue.append(waiting)
+
+    def _add(self, reading: Reading, waiting: _Waiting) -> set[tuple[int, str | int]]:
+        skip: set[tuple[int, str | int]] = set()
+        for slot in reading.slots:
+            self._settle_others(slot.channel)
+            line = self._lines.get(slot.channel)
+            if line is None:
+                line = self._lines[slot.channel] = _Line(slot.channel, self.masker.channel(slot.form))
+            skip.add((id(slot.holder), slot.key))
+            line.add(_Part(waiting, slot.holder, slot.key, slot.holder[slot.key]))
+            self._note(line)
+        return skip
+
+    def _settle_others(self, name: str) -> None:
+        """Let the text go on its way that a speaker turns from, say when a tool call follows it."""
+        speaker = name.partition(".")[0]
+        before = self._speaking.get(speaker)
+        if before != name:
+            self._speaking[speaker] = name
+            if before is not None and (line := self._lines.get(before)) is not None:
+                line.apply(line.channel.settle())
+
+    def _read_text(self, event: SseEvent, data: bytes) -> None:
+        bare = data.strip()
+        if bare in {b"", b"[DONE]"}:
+            if bare:
+                self._close("")
+            self._queue.append(_Waiting(event, None, frozenset()))
+            return
+        # No JSON object: some clients skip it, some show it. It is one text over all such events.
+        tree = {"data": data.decode("utf-8", "surrogateescape")}
+        waiting = _Waiting(event, tree, _UNPARSED)
+        self._add(Reading([Slot(tree, "data", "unparsed")]), waiting)
+        self._queue.append(waiting)
+
+    # --- events out ---------------------------------------------------------------------------------------------
+
+    def _leave(self) -> bytes:
+        """Return the bytes of all events that may leave now."""
+        if self.masker.blocked is not None:
+            return self._end()
+        released: list[bytes] = []
+        while self._queue and not self._queue[0].undecided:
+            released.append(self._sent(self._queue.popleft()))
+        return b"".join(released)
+
+    def _sent(self, waiting: _Waiting) -> bytes:
+        event, tree, data = waiting.event, waiting.tree, waiting.event.data or b""
+        if tree is None:
+            if data.strip():
+                self._answers.done()
+        elif waiting.channels is _UNPARSED:
+            self.pieces += self._answers.take_unparsed(tree["data"])
+            data = tree["data"].encode("utf-8", "surrogateescape")
+        else:
+            if self._masked:
+                waiting.changed |= drop_logprobs(tree)
+            self.pieces += self._answers.take(event.event, tree)
+            if waiting.changed:
+                data = json_body.encoded(tree)
+        return rewritten(event, data) if waiting.changed else event.raw
+
+    def _end(self) -> bytes:
+        if self._ended:
+            return b""
+        self._ended = True
+        self._queue.clear()
+        self._lines.clear()
+        ending = self._answers.ending(blocked_message(self.masker.blocked or ""))
+        # What left last may be without its blank line.
+        return ending if _BLANK_LINE.search(self._tail) else b"\n\n" + ending
+
+    def _close(self, prefix: str) -> None:
+        for name in [name for name in self._lines if name.startswith(prefix)]:
+            line = self._lines.pop(name)
+            line.apply(line.channel.finish())
+            self._note(line)
+
+    def _note(self, line: _Line) -> None:
+        found = line.channel.found
+        if len(found) > line.noted:
+            self.masker.note(line.name, found[line.noted :])
+            self._masked |= any(one.action is not Action.OBSERVE for one in found[line.noted :])
+            line.noted = len(found)
