@@ -108,7 +108,10 @@ def test_a_long_json_web_token_is_masked_to_its_end_and_no_further() -> None:
         (f"Authorization: Bearer  {TOKEN[4:]}\n", "Authorization: Bearer  [MASKED:bearer-token]\n"),
         (f"curl -H 'Authorization: Bearer {TOKEN[4:]}' x", "curl -H 'Authorization: Bearer [MASKED:bearer-token]' x"),
         (f"password :  \t '{PASSWORD}'", "password :  \t '[MASKED:password]'"),
-        ("A=a;Password=hT7kd02mQ!z;Pwd=zz91!QQwk;", "A=a;Password=[MASKED:connection-string-password];Pwd=[MASKED:connection-string-password];"),
+        (
+            "A=a;Password=hT7kd02mQ!z;Pwd=zz91!QQwk;",
+            "A=a;Password=[MASKED:connection-string-password];Pwd=[MASKED:connection-string-password];",
+        ),
         (f"a line\\n{TOKEN}\\nmore", "a line\\n[MASKED:github-pat]\\nmore"),
         ("a line\\nr8_wlkjccAsDKN6QGXVHq4enmjFaN2KrQl6ZZQg2 x", "a line\\n[MASKED:replicate-api-token] x"),
         (f"x{TOKEN} y", "xghp_[MASKED:github-pat] y"),
