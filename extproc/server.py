@@ -25,7 +25,13 @@ class Server:
         self._health = health.HealthServicer()
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=bounds.max_exchanges,
-            options=[("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
+            options=[
+                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0),
+                # While exchanges wait for approvers, Envoy's keep-alive pings are all that passes for minutes. gRPC
+                # would take that for an attack and close the connection, with every exchange on it.
+                ("grpc.http2.max_ping_strikes", 0),
+            ],
         )
         self._server.add_generic_rpc_handlers(
             (
