@@ -317,6 +317,8 @@ class Channel:
             if half is not None and half.end() < end:
                 runs_on = self._decide(half.end(), closed=False, final=False)
                 return runs_on or self._decide(end, closed=closed, final=final)
+        if clean:
+            self._pass_clean(end)
         while self._word < end:
             stop, is_word = self._together(end)
             if stop - self._word > WINDOW_CHARS:
@@ -333,6 +335,16 @@ class Channel:
             self._emit(stop, None)
             self._begin_word(stop)
         return False
+
+    def _pass_clean(self, end: int) -> None:
+        """Let words up to `end` leave in which nothing was found; stop before one that may be longer than a window."""
+        ends = self._ends
+        while end > (turn := self._base + SEGMENT_CHARS):
+            found = ends.search(self._buffer, max(self._word, turn), end)
+            if found is None or found.start() - turn > WINDOW_CHARS - SEGMENT_CHARS:
+                return
+            self._emit(found.end(), None)
+            self._begin_word(found.end())
 
     def _together(self, end: int) -> tuple[int, bool]:
         """Return up to where words can be looked at together, and whether that is only one; all are complete at `end`.
