@@ -142,7 +142,8 @@ def endpoint_of(method: str, upstream: Upstream, path: str) -> Endpoint | None:
 
 
 _HIDDEN_DOT = re.compile(r"%2e", re.IGNORECASE)
-_ESCAPED_SEPARATOR = re.compile(r"%(2f|5c|00)", re.IGNORECASE)
+# Separators, and control characters, at which one reader may stop and another go on.
+_ESCAPED_SEPARATOR = re.compile(r"%(2f|5c|[01][0-9a-f]|7f)", re.IGNORECASE)
 # A letter that is escaped without need is the same letter to some readers and not to others (RFC 3986 section 6.2.2.2).
 _NEEDLESS_ESCAPE = re.compile(r"%(2d|2e|5f|7e|3[0-9]|4[1-9a-f]|5[0-9a]|6[1-9a-f]|7[0-9a])", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
