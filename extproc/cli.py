@@ -20,7 +20,8 @@ from rich.table import Table
 
 from extproc import config as config_file
 from extproc import logs, policy_file, replay
-from extproc.commands import findings
+from extproc.approval.touch import Act
+from extproc.commands import approvals, explain_policy, findings
 from extproc.commands.options import (
     DEFAULT_STATE,
     WIDE_TERMINAL,
@@ -34,7 +35,7 @@ from extproc.endpoint import EndpointKind, Upstream
 from extproc.errors import ConfigError, ExtprocError
 from extproc.identity.principal import Principal
 from extproc.masking import detector
-from extproc.policy import Effect, Facts
+from extproc.policy import Facts
 from extproc.serve import serve as run_service
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ dev = typer.Typer(help="The development gateway.", no_args_is_help=True)
 app.add_typer(policy, name="policy")
 app.add_typer(sessions, name="sessions")
 app.add_typer(findings.app, name="findings")
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(dev, name="dev")
 
 
@@ -91,13 +93,14 @@ def check(file: Path, *, as_json: JsonOption = False) -> None:
     warnings = policy_file.warnings(file)
     rule_sets = [one.name for one in loaded.masking.in_use()]
     if as_json:
-        facts = {"file": str(file), "rules": len(loaded.rules), "rule_sets": rule_sets, "digest": loaded.digest}
-        print_json({**facts, "warnings": warnings})
+        counts = {"rules": len(loaded.rules), "protections": len(loaded.protections)}
+        print_json({"file": str(file), **counts, "rule_sets": rule_sets, "digest": loaded.digest, "warnings": warnings})
         return
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     masking = f"{len(rule_sets)} ({', '.join(rule_sets)})" if rule_sets else "0, so nothing is masked"
-    print(f"{file}: {len(loaded.rules)} rules, default deny; rule sets for masking: {masking}")  # noqa: T201
+    told = f"{len(loaded.rules)} rules, default deny; {len(loaded.protections)} protections"
+    print(f"{file}: {told}; rule sets for masking: {masking}")  # noqa: T201
 
 
 @policy.command()
@@ -116,7 +119,12 @@ def explain(  # noqa: PLR0917 - one option per fact, passed by name
     upstream: Annotated[Upstream, typer.Option(help="The upstream.")] = Upstream.COPILOT_API,
     method: str = "POST",
     host: str = "api.githubcopilot.com",
-    path: str = "/chat/completions",
+    path: Annotated[
+        str | None, typer.Option(help="The request's path; with --tool or --act the file that is touched.")
+    ] = None,
+    tool: Annotated[str | None, typer.Option(help="Explain what this tool would do, in place of a request.")] = None,
+    act: Annotated[Act | None, typer.Option(help="Explain this act; by default the one of --tool.")] = None,
+    branch: Annotated[str | None, typer.Option(help="The branch of the act.")] = None,
     repository: Annotated[str | None, typer.Option(help="OWNER/NAME.")] = None,
     kind: Annotated[str, typer.Option(help="person or workload.")] = "person",
     issuer: Annotated[str, typer.Option(help="The token's issuer.")] = "",
@@ -127,7 +135,7 @@ def explain(  # noqa: PLR0917 - one option per fact, passed by name
     state: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
-    """Say which rule decides about a request, and why the ones before it did not."""
+    """Say which rule decides about a request or an act, and why the ones before it did not."""
     claims = dict(_pair(text) for text in claim or [])
     if kind not in {"person", "workload"}:
         raise ConfigError(f"--kind: expected person or workload, got {kind!r}")
@@ -141,18 +149,21 @@ def explain(  # noqa: PLR0917 - one option per fact, passed by name
         roles=_names(roles),
         claims=claims,
     )
-    facts = Facts(endpoint, upstream, method, host, path, model, repository)
+    is_touch = tool is not None or act is not None
+    if branch is not None and not is_touch:
+        raise ConfigError("--branch: expected --tool or --act with it")
+    target = "/chat/completions" if is_touch or path is None else path
+    facts = Facts(endpoint, upstream, method, host, target, model, repository)
     loaded = policy_file.load(file or state / "policy.yaml")
-    decision = loaded.decide(principal, facts)
-    trials = loaded.explain(principal, facts)
-    if as_json:
-        print_json({**asdict(decision), "trials": [asdict(trial) for trial in trials]})
+    if is_touch:
+        touch = explain_policy.touch_of(tool, act, path, repository, branch)
+        answer = explain_policy.of_touch(loaded, principal, facts, touch)
     else:
-        console = Console(highlight=False)
-        for trial in trials:
-            console.print(f"{'match' if trial.matched else '  -  '}  {trial.rule_id}: {trial.why}", markup=False)
-        colour = "green" if decision.effect is Effect.ALLOW else "red"
-        console.print(f"{decision.effect} by rule {decision.rule_id}: {decision.reason}", style=colour, markup=False)
+        answer = explain_policy.of_request(loaded, principal, facts)
+    if as_json:
+        print_json(answer)
+    else:
+        explain_policy.show(answer, Console(highlight=False, markup=False))
 
 
 def _names(listing: str) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from extproc.address import url_fault
 from extproc.credential import CredentialSpec, ExchangeSpec
 from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
@@ -158,6 +160,43 @@ class StoreSettings(_Model):
     sqlite: Path
 
 
+def _checked_url(url: str) -> str:
+    """Return an address that may have a query and a fragment too, which `url_fault` forbids."""
+    fault = url_fault(re.split(r"[?#]", url, maxsplit=1)[0])
+    if fault is None and (not url.isprintable() or " " in url):
+        fault = "has a space or a control character"
+    if fault is not None:
+        raise ValueError(f"the address {fault}")
+    return url
+
+
+def _link(url: str) -> str:
+    if "{id}" not in url:
+        raise ValueError("expected {id} in it, where the approval's id goes")
+    return _checked_url(url)
+
+
+class WebhookSettings(_Model):
+    """A program that is told of approvals: where, and the key that signs what it is told."""
+
+    url: str = Field(repr=False)
+    key_file: Path
+
+    # A fault of the whole entry: that of a value is told with the value, and an address may hold a token.
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        _checked_url(self.url)
+        return self
+
+
+class NotificationSettings(_Model):
+    """Who is told that an approval waits or has ended."""
+
+    link: Annotated[str, AfterValidator(_link)] | None = None
+    webhooks: list[WebhookSettings] = []
+    apprise_file: Path | None = None
+
+
 class Limits(_Model):
     """Bounds; a request beyond one is refused, never let through unread."""
 
@@ -165,6 +204,7 @@ class Limits(_Model):
     max_answer_bytes: int = Field(32 * _MIB, gt=0, description="Largest answer that is held or recorded.")
     max_event_bytes: int = Field(4 * _MIB, gt=0, description="Largest single event of a stream.")
     max_exchanges: int = Field(2000, gt=0, description="Exchanges at a time; more are refused.")
+    max_waiting: int = Field(1000, gt=0, description="Exchanges that wait for approvers at a time; more are refused.")
     # Shorter than Envoy's stream_idle_timeout, so that it is the service that ends and records the exchange.
     idle_seconds: float = Field(840, gt=0, description="Longest silence from Envoy within an exchange.")
     total_seconds: float = Field(3600, gt=0, description="Longest exchange.")
@@ -196,6 +236,7 @@ class Settings(_Model):
     issuers: list[IssuerSettings] = Field(min_length=1)
     credentials: dict[str, CredentialSettings] = {}
     upstreams: dict[Upstream, str] = {}
+    notifications: NotificationSettings = NotificationSettings()
     limits: Limits = Limits()
 
 

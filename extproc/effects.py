@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from extproc.approval.approval import Request
 from extproc.endpoint import Upstream
 from extproc.errors import Code
 from extproc.events import Headers
@@ -106,6 +107,16 @@ class Compute(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """Ask approvers, and go on meanwhile; answered by `Decided`, with a `Tick` now and then until then."""
+
+    request: Request
+
+    def __repr__(self) -> str:
+        """Leave out what is proposed."""
+        return f"Ask({self.request.id!r})"
+
+
 class Finish(msgspec.Struct, frozen=True, gc=False):
     """End the ext_proc stream with OK: everything Envoy waits for was said. The only effect that may."""
 
@@ -116,4 +127,4 @@ class Fail(msgspec.Struct, frozen=True, gc=False):
     code: Code
 
 
-Effect = Reply | Identify | FetchCredential | Record | Compute | Finish | Fail
+Effect = Reply | Identify | FetchCredential | Record | Compute | Ask | Finish | Fail

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from extproc.approval.approval import Approval
 from extproc.credential import Credential
 from extproc.errors import Refusal
 from extproc.identity.principal import Principal
@@ -92,6 +93,17 @@ class Computed(msgspec.Struct, frozen=True, gc=False):
     result: object
 
 
+class Decided(msgspec.Struct, frozen=True, gc=False):
+    """Answer `Ask`: how it ended; None, and why in one sentence, where nobody could be asked."""
+
+    approval: Approval | None
+    why: str = ""
+
+
+class Tick(msgspec.Struct, frozen=True, gc=False):
+    """Tell that time has passed while approvers are asked: the client may need a sign of life."""
+
+
 class End(StrEnum):
     """Why a stream ended before the exchange was finished."""
 
@@ -110,4 +122,6 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
 
 EnvoyEvent = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers
-Event = EnvoyEvent | Identified | CredentialReady | Refused | Recorded | RecordingFailed | Computed | Ended
+Event = (
+    EnvoyEvent | Identified | CredentialReady | Refused | Recorded | RecordingFailed | Computed | Decided | Tick | Ended
+)

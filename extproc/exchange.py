@@ -7,16 +7,21 @@ the end of the response is held until the record is closed. docs/architecture.md
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, assert_never
 
+from extproc.approval.approval import Request as Approvers
+from extproc.approval.hold import Hold
+from extproc.approval.proposal import of_answer, of_request
+from extproc.approval.touch import Touch
 from extproc.conversation import Answer, Prompt
 from extproc.credential import Credential
-from extproc.dialect.port import BadRequest
+from extproc.dialect.port import BadRequest, Form
 from extproc.echo import without_secrets
 from extproc.effects import (
+    Ask,
     Compute,
     Effect,
     Fail,
@@ -38,6 +43,7 @@ from extproc.errors import Code, Refusal
 from extproc.events import (
     Computed,
     CredentialReady,
+    Decided,
     End,
     Ended,
     Event,
@@ -52,6 +58,7 @@ from extproc.events import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
+    Tick,
 )
 from extproc.headers import removed_from_response
 from extproc.identity.presented import present
@@ -84,11 +91,13 @@ class Phase(Enum):
     IDENTIFYING = auto()
     READING_REQUEST = auto()
     INSPECTING_REQUEST = auto()
+    HOLDING_REQUEST = auto()
     FETCHING_CREDENTIAL = auto()
     OPENING = auto()
     AWAITING_RESPONSE = auto()
     READING_RESPONSE = auto()
     INSPECTING_RESPONSE = auto()
+    HOLDING_RESPONSE = auto()
     CLOSING = auto()
     DONE = auto()
 
@@ -100,11 +109,15 @@ _LEGAL: Mapping[Phase, tuple[type, ...]] = {
     # A response here is Envoy's own, say when the client sends too slowly.
     Phase.READING_REQUEST: (RequestBody, RequestTrailers, ResponseHeaders, Ended),
     Phase.INSPECTING_REQUEST: (Computed, Ended),
+    # Approvers are asked; a response here is Envoy's own again.
+    Phase.HOLDING_REQUEST: (Decided, Tick, ResponseHeaders, Ended),
     Phase.FETCHING_CREDENTIAL: (CredentialReady, Refused, Ended),
     Phase.OPENING: (Recorded, RecordingFailed, Ended),
     Phase.AWAITING_RESPONSE: (ResponseHeaders, Ended),
-    Phase.READING_RESPONSE: (ResponseBody, ResponseTrailers, Ended),
+    # Approvers may be asked about what came so far while more comes.
+    Phase.READING_RESPONSE: (ResponseBody, ResponseTrailers, Decided, Tick, Ended),
     Phase.INSPECTING_RESPONSE: (Computed, Ended),
+    Phase.HOLDING_RESPONSE: (Decided, Tick, Ended),
     Phase.CLOSING: (Recorded, RecordingFailed, Ended),
     Phase.DONE: (Ended,),
 }
@@ -143,6 +156,8 @@ class Exchange:
         self._masker: Masker | None = None
         self._blocked: str | None = None
         self._response_trailers: list[str] | None = None
+        self._hold: Hold | None = None
+        self._turned_down: Refusal | None = None
         self._ended = False
         self._answering = False
         """Whether response headers went to the client: from then on there is no other answer to give."""
@@ -181,6 +196,10 @@ class Exchange:
                 return self._on_recorded()
             case RecordingFailed():
                 return self._on_recording_failed()
+            case Decided():
+                return self._on_decided(event)
+            case Tick():
+                return self._sign_of_life()
             case Ended():
                 return self._on_ended(event.end)
             case _:
@@ -246,7 +265,7 @@ class Exchange:
         if self.phase is Phase.INSPECTING_RESPONSE:
             if not isinstance(result, bytes | Refusal):
                 raise IllegalEvent("an inspection without a body")
-            return self._on_tail(result, self._response_trailers)
+            return self._on_whole(result)
         if isinstance(result, BadRequest):
             return self._refuse(Refusal(400, Code.REQUEST_BODY, f"The request body is refused: {result}."))
         if not isinstance(result, _Inspected) or self.story.endpoint is None:
@@ -277,13 +296,52 @@ class Exchange:
             case PolicyEffect.ALLOW:
                 if self._blocked is not None:
                     return self._refuse(Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._blocked)))
-                return self._on_allowed(endpoint, self.story.decision.credential)
+                self._hold = self._make_hold(facts)
+                return self._on_judged(self._judge_request(endpoint))
             case PolicyEffect.DENY:
                 # 422 on model endpoints: Copilot clients show its message and do not sign in again or retry.
                 status = 422 if endpoint.kind in MODEL_ENDPOINTS else 403
                 return self._refuse(Refusal(status, Code.POLICY_DENIED, self.story.decision.reason))
             case _:
                 assert_never(self.story.decision.effect)
+
+    def _make_hold(self, facts: Facts) -> Hold | None:
+        policy, principal = self._rules.policy, self.story.principal
+        if principal is None or not policy.protects(principal, facts):
+            return None
+        return Hold(
+            policy,
+            principal,
+            facts,
+            self.story.id,
+            self.story.session(self._rules.sessions),
+            self.story.client_address,
+            422 if facts.endpoint in MODEL_ENDPOINTS else 403,
+            lambda text: self._rules.masking.masker(Direction.PROMPT).text(text, "path"),
+        )
+
+    def _judge_request(self, endpoint: Endpoint) -> Approvers | Refusal | None:
+        if self._hold is None:
+            return None
+        request = self._head()
+        path = endpoint.path + request.target[len(request.path) :]
+        proposal = of_request(request.method, path, bytes(self._request_body), endpoint.kind)
+        if proposal is not None:
+            # The body is masked already; the path goes on as it is, and so is masked only where it is shown.
+            text = self._rules.masking.masker(Direction.PROMPT).text(proposal.text, "path", form=Form.JSON)
+            proposal = replace(proposal, text=text)
+        return self._hold.consider(proposal, self.story.now)
+
+    def _on_judged(self, outcome: Approvers | Refusal | None) -> list[Effect]:
+        """Go on with a request that was judged: ask, refuse it, or let it take its way."""
+        if isinstance(outcome, Approvers):
+            self.phase = Phase.HOLDING_REQUEST
+            return [Ask(outcome)]
+        if isinstance(outcome, Refusal):
+            return self._refuse(outcome)
+        if self.story.endpoint is None or self.story.decision is None:
+            raise IllegalEvent("a judgement without a decision")
+        return self._on_allowed(self.story.endpoint, self.story.decision.credential)
 
     def _on_allowed(self, endpoint: Endpoint, credential: str | None) -> list[Effect]:
         if credential is None:
@@ -336,7 +394,7 @@ class Exchange:
         self.story.status = status
         if not event.from_upstream:
             # While the request is read Envoy objects to the client, say to a body that is no HTTP.
-            reading = self.phase is Phase.READING_REQUEST
+            reading = self.phase in {Phase.READING_REQUEST, Phase.HOLDING_REQUEST}
             return self._refuse(refused_by_envoy(status) if reading else unavailable(status))
         if self.phase is not Phase.AWAITING_RESPONSE:
             raise IllegalEvent("an upstream answered a request that was not released")
@@ -376,7 +434,15 @@ class Exchange:
             timing=story.timing,
             max_bytes=self._rules.max_answer_bytes,
             max_event_bytes=self._rules.max_event_bytes,
+            is_privileged=self._privileged(story.endpoint),
         )
+
+    def _privileged(self, endpoint: Endpoint) -> Callable[[Touch], bool] | None:
+        """Return what says of a touch whether policy protects it, where a model may propose any."""
+        hold = self._hold
+        if hold is None or endpoint.kind not in MODEL_ENDPOINTS:
+            return None
+        return lambda touch: bool(hold.policy.judge(hold.principal, hold.facts, [touch]))
 
     def _on_refused_by_envoy(self, status: int) -> list[Effect]:
         # There are no request headers, so there is nothing to record but Envoy's access log line.
@@ -390,22 +456,85 @@ class Exchange:
         released = self._reader().feed(data, self.story.elapsed())
         if isinstance(released, Refusal):
             return self._refuse(released)
-        effects: list[Effect] = []
-        if released and self._answering:
-            effects = [PassResponseBody(piece, end_of_stream=False) for piece in _pieces(released)]
-        return effects + self._on_response_end(None) if end_of_stream else effects
+        effects = self._pass(released)
+        return effects + (self._on_response_end(None) if end_of_stream else self._judge_answer())
+
+    def _pass(self, data: bytes) -> list[Effect]:
+        pieces = _pieces(data) if self._answering else []
+        return [PassResponseBody(piece, end_of_stream=False) for piece in pieces]
 
     def _on_response_end(self, trailers: list[str] | None) -> list[Effect]:
         body, at = self._reader(), self.story.elapsed()
-        if not body.holds:
-            return self._on_tail(body.finish(at), trailers)
-        self.phase = Phase.INSPECTING_RESPONSE
         self._response_trailers = trailers
-        return [Compute(lambda: body.finish(at), body.held_bytes())]
+        if body.holds:
+            self.phase = Phase.INSPECTING_RESPONSE
+            return [Compute(lambda: body.finish(at), body.held_bytes())]
+        return self._on_whole(body.finish(at))
 
-    def _on_tail(self, tail: bytes | Refusal, trailers: list[str] | None) -> list[Effect]:
+    def _on_whole(self, tail: bytes | Refusal) -> list[Effect]:
+        """Take the end of an answer that is whole now: let it go, or keep it until it is judged."""
         if isinstance(tail, Refusal):
             return self._refuse(tail)
+        self.phase = Phase.HOLDING_RESPONSE
+        hold = self._hold
+        if hold is not None and hold.waiting is not None:
+            return self._pass(tail)
+        said = self._reader().asks()
+        if hold is None or said is None:
+            return self._on_tail(tail)
+        outcome = hold.consider(of_answer(said), self.story.now)
+        if not isinstance(outcome, Approvers):
+            return self._on_tail(tail + self._judged(outcome))
+        effects = self._pass(tail)
+        if not self._answering:
+            # Clients are more patient with bodies than with headers.
+            self._answering = True
+            effects = [self._pass_response_headers(remove=["content-length"])]
+        return [*effects, Ask(outcome)]
+
+    # --- approval of what an answer proposes -----------------------------------------------------------------------
+
+    def _judge_answer(self) -> list[Effect]:
+        """Judge what is kept of an answer, once it is known and nobody is asked yet."""
+        hold = self._hold
+        if hold is None or hold.waiting is not None:
+            return []
+        said = self._reader().asks()
+        if said is None:
+            return self._on_answer_judged(None) if self.phase is Phase.HOLDING_RESPONSE else []
+        return self._on_answer_judged(hold.consider(of_answer(said), self.story.now))
+
+    def _on_answer_judged(self, outcome: Approvers | Refusal | None) -> list[Effect]:
+        if isinstance(outcome, Approvers):
+            return [Ask(outcome)]
+        released = self._judged(outcome)
+        return self._on_tail(released) if self.phase is Phase.HOLDING_RESPONSE else self._pass(released)
+
+    def _judged(self, refusal: Refusal | None) -> bytes:
+        """Return what goes on of an answer that was kept: all of it, or an end in its place."""
+        body, at = self._reader(), self.story.elapsed()
+        if refusal is None:
+            return body.release(at)
+        self._turned_down = refusal
+        return body.refuse(refusal.message, at)
+
+    def _on_decided(self, event: Decided) -> list[Effect]:
+        if self._hold is None or self._hold.waiting is None:
+            raise IllegalEvent("a verdict nobody waits for")
+        outcome = self._hold.decided(event.approval, event.why, self.story.now)
+        if self.phase is Phase.HOLDING_REQUEST:
+            return self._on_judged(outcome)
+        # More may have come since it was asked: what passes is judged as it is now.
+        return self._judge_answer() if outcome is None else self._on_answer_judged(outcome)
+
+    def _sign_of_life(self) -> list[Effect]:
+        """Keep a client from giving up: a comment in a stream (WHATWG HTML, 9.2.7), a blank before JSON."""
+        if not self._answering or self._hold is None or self._hold.waiting is None:
+            return []
+        return self._pass(b" " if self._reader().holds else b": waiting for approval\n\n")
+
+    def _on_tail(self, tail: bytes) -> list[Effect]:
+        trailers = self._response_trailers
         effects: list[Effect] = []
         if not self._answering:
             effects = [self._pass_response_headers(("content-length", str(len(tail))))]
@@ -427,6 +556,8 @@ class Exchange:
         if self._masker is not None and self._masker.blocked is not None:
             # The answer was ended by us: that the upstream's own end did not pass is no fault of the upstream.
             self.story.refused(Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._masker.blocked)))
+        elif self._turned_down is not None:
+            self.story.refused(self._turned_down)
         elif answer is not None and not answer.complete and not self._may_stay_open():
             self.story.refused(INCOMPLETE)
         else:
@@ -477,6 +608,9 @@ class Exchange:
         self._gather_answer()
         if self._masker is not None:
             self.story.note_masking(self._masker)
+        if self._hold is not None:
+            self._hold.withdraw(self.story.now)
+            self.story.approvals = self._hold.approvals
         return Record(opening, self.story.closing())
 
     def _gather_answer(self) -> Answer | None:

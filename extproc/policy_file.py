@@ -4,142 +4,30 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    WithJsonSchema,
-)
+from pydantic import BaseModel
 
-from extproc.endpoint import EndpointKind, Upstream
+from extproc.approval.protection import Protection, protection, touch_condition
+from extproc.conditions import Condition, condition
+from extproc.endpoint import EndpointKind
 from extproc.errors import ConfigError
-from extproc.policy import DEFAULT_RULE, Condition, Effect, Passthrough, Policy, condition, path_glob, rule
-from extproc.policy_masking import AllowanceModel, MaskingModel, RuleFileModel, SecretsModel, masking_policy
+from extproc.policy import Effect, Policy, Rule, rule
+from extproc.policy_approval import TOUCHES, ApprovalModel, approval_rule, matches_everything
+from extproc.policy_approval import conflicts as approval_conflicts
+from extproc.policy_masking import (
+    AllowanceModel,
+    MaskingModel,
+    PersonalDataModel,
+    RuleFileModel,
+    SecretsModel,
+    masking_policy,
+)
 from extproc.policy_masking import faults as masking_faults
+from extproc.policy_model import PolicyModel, RuleModel, When, passthrough
 from extproc.yaml_file import Fault, Kind, Loc, YamlFile
-
-# --- The shape of the file -------------------------------------------------------------------------------------------
-
-
-def _glob(name: str) -> AfterValidator:
-    def check(glob: str) -> str:
-        condition(name, [glob])
-        return glob
-
-    return AfterValidator(check)
-
-
-def _not_default(rule_id: str) -> str:
-    if rule_id == DEFAULT_RULE:
-        raise ValueError(f'"{DEFAULT_RULE}" names the denial when no rule matches; expected another id')
-    return rule_id
-
-
-_METADATA = re.compile(rf"(?:(?P<upstream>{'|'.join(Upstream)}): *)?(?P<method>[A-Z]+) +(?P<path>/\S*)")
-
-
-# YAML reads `- github-api: GET /repos/**` as a mapping of one key; it means the same as in quotes.
-def _joined(entry: object) -> object:
-    if isinstance(entry, dict) and len(entry) == 1:
-        ((upstream, rest),) = entry.items()
-        return f"{upstream}: {rest}" if isinstance(rest, str) else entry
-    return entry
-
-
-def _passthrough(entry: str) -> Passthrough:
-    parts = _METADATA.fullmatch(entry)
-    if parts is None:
-        names = ", ".join(Upstream)
-        raise ValueError(f'expected "METHOD /path" or "UPSTREAM: METHOD /path", where UPSTREAM is one of {names}')
-    upstream = parts["upstream"]
-    return Passthrough(parts["method"], Upstream(upstream) if upstream else None, path_glob(parts["path"]))
-
-
-def _metadata_entry(entry: str) -> str:
-    _passthrough(entry)
-    return entry
-
-
-_METADATA_SCHEMA = {
-    "anyOf": [
-        {"type": "string", "pattern": f"^{_METADATA.pattern.replace('?P<', '?<')}$"},
-        {
-            "type": "object",
-            "properties": {name.value: {"type": "string", "pattern": r"^[A-Z]+ +/\S*$"} for name in Upstream},
-            "additionalProperties": False,
-            "minProperties": 1,
-            "maxProperties": 1,
-        },
-    ]
-}
-
-Text = Annotated[str, Field(min_length=1)]
-Texts = Annotated[list[Text], Field(min_length=1)]
-Method = Annotated[str, Field(pattern="^[A-Z]+$")]
-RuleId = Annotated[str, Field(pattern="^[a-z0-9-]+$", max_length=64), AfterValidator(_not_default)]
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
-ClaimGlobs = Annotated[list[Annotated[Text, _glob("claims")]], Field(min_length=1)]
-Metadata = Annotated[str, BeforeValidator(_joined), AfterValidator(_metadata_entry), WithJsonSchema(_METADATA_SCHEMA)]
-
-
-def _some(description: str) -> Any:  # noqa: ANN401 - pydantic's Field() is Any too
-    """Describe a list that may be left out but not be empty: an empty one would match nothing, against all hope."""
-    return Field(default_factory=list, min_length=1, description=description)
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class When(_Model):
-    """Conditions: all keys given must hold, each by any of its values. A fact that a request lacks holds none."""
-
-    groups: list[Text] = _some("Group names, as under `groups` of the file or as the issuer sends them.")
-    roles: list[Text] = _some("Roles of the token: the app roles of Microsoft Entra ID.")
-    users: list[Text] = _some("Names or ids of principals; a name may exist at several issuers, an id does not.")
-    claims: dict[Text, ClaimGlobs] = Field(
-        default_factory=dict, min_length=1, description="Claims that must all match, each one of its globs; with case."
-    )
-    kinds: list[Literal["person", "workload"]] = _some("A person, or a workload such as a CI job.")
-    issuers: list[Text] = _some("OIDC issuers, exactly as in the `iss` claim.")
-    endpoints: list[EndpointKind] = _some("Kinds of endpoint.")
-    models: list[Annotated[Text, _glob("models")]] = _some("Globs of model names; without case.")
-    upstreams: list[Upstream] = _some("Where the request goes.")
-    hosts: list[Annotated[Text, _glob("hosts")]] = _some("Globs of the host that the client asked for.")
-    methods: list[Method] = _some("HTTP methods, in capitals.")
-    paths: list[Annotated[Text, _glob("paths")]] = _some("`*` in one segment, `**` for any segments; without case.")
-    repositories: list[Annotated[Text, _glob("repositories")]] = _some("`OWNER/NAME`, `*` in either; without case.")
-
-
-class RuleModel(_Model):
-    """One rule; the first whose conditions all hold decides."""
-
-    id: RuleId = Field(description="Unique name; clients, records and metrics show it.")
-    when: When = Field(default_factory=When, description="Left out, the rule matches every request.")
-    effect: Effect
-    credential: Text = Field(default_factory=str, description="Upstream credential, for an allow rule.")
-    reason: Reason = Field(default_factory=str, description="Shown to the developer when the rule denies.")
-
-
-class PolicyModel(_Model):
-    """Who may do what through the gateway, with which credential. What no rule allows is denied."""
-
-    version: Literal[1]
-    credential: Text = Field(default_factory=str, description="Upstream credential of allow rules that name none.")
-    groups: dict[Text, Texts] = Field(
-        default_factory=dict, description="Readable names for the issuer's group ids; a name not here means itself."
-    )
-    metadata: list[Metadata] = _some('Requests passed on without a look at their body: "METHOD /path-glob".')
-    masking: MaskingModel = Field(default_factory=MaskingModel)
-    rules: list[RuleModel] = Field(description="In order: the first that matches decides.")
 
 
 def schema() -> dict[str, Any]:
@@ -160,14 +48,12 @@ def load(path: Path) -> Policy:
     file, model = _checked(path)
     default = model.credential or None
     return Policy(
-        rules=tuple(
-            rule(r.id, r.effect, _conditions(r.when, model), reason=r.reason, credential=r.credential or default)
-            for r in model.rules
-        ),
-        metadata=tuple(_passthrough(entry) for entry in model.metadata),
+        rules=tuple(_rule(entry, model) for entry in model.rules if not entry.is_protection()),
+        metadata=tuple(passthrough(entry) for entry in model.metadata),
         credential=default,
         digest=hashlib.sha256(file.raw).hexdigest(),
         masking=masking_policy(model.masking, path.parent),
+        protections=tuple(_protection(entry, model) for entry in model.rules if entry.is_protection()),
     )
 
 
@@ -185,13 +71,30 @@ def _checked(path: Path) -> tuple[YamlFile, PolicyModel]:
     return file, model
 
 
+def _rule(entry: RuleModel, model: PolicyModel) -> Rule:
+    credential = entry.credential or model.credential or None
+    return rule(entry.id, entry.effect, _conditions(entry.when, model), reason=entry.reason, credential=credential)
+
+
+def _protection(entry: RuleModel, model: PolicyModel) -> Protection:
+    about_touches = (*TOUCHES, "repositories")
+    asked = entry.approval
+    return protection(
+        entry.id,
+        entry.effect,
+        [one for one in _conditions(entry.when, model) if one.name != "repositories"],
+        [touch_condition(name, wanted) for name in about_touches if (wanted := getattr(entry.when, name))],
+        reason=entry.reason,
+        approval=None if asked is None else approval_rule(entry.id, asked, model.ids(asked.approvers)),
+    )
+
+
 def _conditions(when: When, model: PolicyModel) -> list[Condition]:
     conditions = [condition(f"claims.{claim}", globs) for claim, globs in when.claims.items()]
     for name, wanted in when:
         if name == "groups" and wanted:
-            ids = [group_id for group in wanted for group_id in model.groups.get(group, [group])]
-            conditions.append(condition(name, wanted, ids))
-        elif name != "claims" and wanted:
+            conditions.append(condition(name, wanted, model.ids(wanted)))
+        elif name != "claims" and name not in TOUCHES and wanted:
             conditions.append(condition(name, wanted))
     return conditions
 
@@ -200,26 +103,24 @@ def _conditions(when: When, model: PolicyModel) -> list[Condition]:
 
 
 def _unknown_key(loc: Loc) -> str:
-    known = [field.alias or name for name, field in _holder(loc[:-1]).model_fields.items()]
+    holder = _HOLDERS[tuple("*" if isinstance(step, int) else step for step in loc[:-1])]
+    known = [field.alias or name for name, field in holder.model_fields.items()]
     near = difflib.get_close_matches(str(loc[-1]), known, n=1)
     return f'unknown key; did you mean "{near[0]}"?' if near else f"unknown key; known are {', '.join(known)}"
 
 
-def _holder(loc: Loc) -> type[BaseModel]:
-    """Return the model of the mapping at `loc`."""
-    match loc:
-        case ():
-            return PolicyModel
-        case ("rules", _, *rest):
-            return When if rest else RuleModel
-        case ("masking", "rule-files", _):
-            return RuleFileModel
-        case ("masking", "allow", _):
-            return AllowanceModel
-        case ("masking",):
-            return MaskingModel
-        case _:
-            return SecretsModel
+# What holds the keys at a place of the file, where `*` is any item of a list.
+_HOLDERS: Mapping[Loc, type[BaseModel]] = {
+    (): PolicyModel,
+    ("rules", "*"): RuleModel,
+    ("rules", "*", "when"): When,
+    ("rules", "*", "approval"): ApprovalModel,
+    ("masking",): MaskingModel,
+    ("masking", "secrets"): SecretsModel,
+    ("masking", "personal-data"): PersonalDataModel,
+    ("masking", "rule-files", "*"): RuleFileModel,
+    ("masking", "allow", "*"): AllowanceModel,
+}
 
 
 def _conflicts(data: object) -> Iterator[Fault]:
@@ -234,6 +135,7 @@ def _conflicts(data: object) -> Iterator[Fault]:
             yield ("rules", index, "id"), f"the id is already that of rules[{first[rule_id]}]; expected a unique one"
         if entry.get("effect") == Effect.DENY and "credential" in entry:
             yield ("rules", index, "credential"), "a deny rule has no use for a credential"
+        yield from ((("rules", index, *loc), text) for loc, text in approval_conflicts(entry))
 
 
 _KIND = Kind(
@@ -252,26 +154,46 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
 def _doubts(model: PolicyModel) -> Iterator[Fault]:
-    open_to_all: str | None = None
-    for index, entry in enumerate(model.rules):
-        loc = ("rules", index)
-        if open_to_all is not None:
-            yield loc, f'never reached: the rule "{open_to_all}" before it matches every request'
-        elif not entry.when.model_fields_set:
-            open_to_all = entry.id
+    entries = list(enumerate(model.rules))
+    rules = [(index, entry) for index, entry in entries if not entry.is_protection()]
+    protections = [(index, entry) for index, entry in entries if entry.is_protection()]
+    yield from _unreached(rules, lambda entry: not entry.when.model_fields_set, "every request")
+    yield from _unreached(protections, lambda entry: matches_everything(entry.when, entry.effect), "everything")
+    for index, entry in rules:
         if entry.effect is Effect.ALLOW and not (entry.credential or model.credential):
-            yield loc, "allows without an upstream credential: neither the rule nor the file names one"
-        if entry.effect is Effect.DENY:
-            yield from (((*loc, "when", name), text) for name, text in _holes(entry.when))
-    used = {name for entry in model.rules for name in entry.when.groups}
+            yield ("rules", index), "allows without an upstream credential: neither the rule nor the file names one"
+    for index, entry in entries:
+        if entry.effect is not Effect.ALLOW:
+            yield from ((("rules", index, "when", name), text) for name, text in _holes(entry))
+        if entry.approval is not None and entry.approval.has_useless_window():
+            yield ("rules", index, "approval", "window_minutes"), "of no use: scopes do not offer window"
+    used = {name for entry in model.rules for name in _groups_of(entry)}
     yield from ((("groups", name), "no rule uses this name") for name in model.groups if name not in used)
     for index, text in enumerate(model.metadata):
-        if (method := _passthrough(text).method) not in _SAFE:
+        if (method := passthrough(text).method) not in _SAFE:
             yield ("metadata", index), f"the body of a {method} is passed on without being understood or recorded"
 
 
-def _holes(when: When) -> Iterator[tuple[str, str]]:
+def _unreached(
+    entries: Sequence[tuple[int, RuleModel]], is_open: Callable[[RuleModel], bool], what: str
+) -> Iterator[Fault]:
+    openers = (place for place, (_, entry) in enumerate(entries) if is_open(entry))
+    if (first := next(openers, None)) is not None:
+        name = entries[first][1].id
+        for index, _ in entries[first + 1 :]:
+            yield ("rules", index), f'never reached: the rule "{name}" before it matches {what}'
+
+
+def _groups_of(entry: RuleModel) -> list[str]:
+    return [*entry.when.groups, *(entry.approval.approvers if entry.approval is not None else ())]
+
+
+def _holes(entry: RuleModel) -> Iterator[tuple[str, str]]:
+    when = entry.when
     for name, having in _HAVING.items():
+        # A protection matches where the repository is not known.
+        if name == "repositories" and entry.is_protection():
+            continue
         lacking = sorted(set(when.endpoints or EndpointKind) - having)
         if getattr(when, name) and lacking:
-            yield name, f"a request of {' or '.join(lacking)} may have none, and then this denial does not apply to it"
+            yield name, f"a request of {' or '.join(lacking)} may have none, and then this rule does not apply to it"

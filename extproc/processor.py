@@ -18,11 +18,25 @@ import grpc
 import grpc.aio
 
 from extproc import wire
+from extproc.approval.approval import Approval
+from extproc.approval.approval import Request as ApprovalRequest
+from extproc.approval.waiting import NotHeld
 from extproc.credential import Credential
-from extproc.effects import Compute, Fail, FetchCredential, Finish, Identify, Record, Reply
+from extproc.effects import Ask, Compute, Fail, FetchCredential, Finish, Identify, Record, Reply
 from extproc.endpoint import Upstream
 from extproc.errors import Code, Refused, StoreUnavailable
-from extproc.events import Computed, CredentialReady, End, Ended, Event, Identified, Recorded, RecordingFailed
+from extproc.events import (
+    Computed,
+    CredentialReady,
+    Decided,
+    End,
+    Ended,
+    Event,
+    Identified,
+    Recorded,
+    RecordingFailed,
+    Tick,
+)
 from extproc.events import Refused as RefusedEvent
 from extproc.exchange import Exchange, IllegalEvent, Phase
 from extproc.identity.principal import Principal
@@ -72,6 +86,18 @@ class CredentialSource(Protocol):
         ...
 
 
+class Approvers(Protocol):
+    """Ask approvers."""
+
+    async def wait(self, request: ApprovalRequest) -> Approval | NotHeld:
+        """Return how it ended; a cancelled caller withdraws it. Raises `StoreUnavailable`."""
+        ...
+
+    async def aclose(self) -> None:
+        """End what waits as interrupted, and refuse what comes."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How long and how many; seconds where not said otherwise."""
@@ -80,6 +106,8 @@ class Bounds:
     idle_seconds: float
     total_seconds: float
     drain_seconds: float
+    sign_of_life_seconds: float = 10.0
+    """How often a client hears something while approvers are asked; some give up after 30 s of silence."""
     end_reason_seconds: float = 1.0
     """How long to wait for Envoy's access log to say who ended an exchange."""
 
@@ -95,6 +123,16 @@ class _Live:
     ended: asyncio.Future[End]
     """Who ended the exchange, once Envoy's access log has said so."""
     cut: End | None = None
+    asking: asyncio.Task[Decided] | None = None
+    """Approvers are asked meanwhile."""
+    reading: asyncio.Task[object] | None = None
+    """The next message, which is read while approvers are asked."""
+
+    def stop_asking(self) -> None:
+        for task in (self.asking, self.reading):
+            if task is not None:
+                task.cancel()
+        self.asking = self.reading = None
 
     def cut_off(self, end: End) -> None:
         self.cut = end
@@ -118,6 +156,7 @@ class Processor:
         rules: Rules,
         identities: Identities,
         credentials: CredentialSource,
+        approvers: Approvers,
         recorder: Recorder,
         metrics: Metrics,
         bounds: Bounds,
@@ -126,6 +165,7 @@ class Processor:
         self._rules = rules
         self._identities = identities
         self._credentials = credentials
+        self._approvers = approvers
         self._recorder = recorder
         self._metrics = metrics
         self._bounds = bounds
@@ -169,6 +209,7 @@ class Processor:
             await _abort(context, _CODE_OF_END[live.cut])
             return
         finally:
+            live.stop_asking()
             self._metrics.streams_open.dec()
         self._forget(live.exchange)
         if code is not None:
@@ -177,40 +218,65 @@ class Processor:
     async def _serve(self, live: _Live, context: _Context) -> Code | None:
         """Run the exchange to its end; return None for OK, or the code to abort with."""
         try:
-            while True:
-                message = await _read(context)
-                if not isinstance(message, bytes):  # grpc.aio.EOF
-                    # Envoy half-closes when it resets an exchange; who was behind it only its access log knows.
-                    end = await self._who_ended(live)
-                    await self._record_end(live.exchange, end)
-                    return Code.CLIENT_GONE if end is End.CLIENT else Code.UPSTREAM_RESET
+            while (event := await self._next(live, context)) is not None:
                 live.last_event = self._now()
-                if await self._drive(live.exchange, wire.decode(message), context):
+                if await self._drive(live, event, context):
                     return None
+            return await self._on_end_of_stream(live)
         except _Failed as failed:
             return failed.code
         except asyncio.CancelledError:
             if live.cut is None:
                 raise
             live.task.uncancel()
-            await self._record_end(live.exchange, live.cut)
+            await self._record_end(live, live.cut)
             return _CODE_OF_END[live.cut]
         except (IllegalEvent, WireError) as fault:
             _log_fault(live.exchange, fault)
-            await self._record_end(live.exchange, End.ENVOY)
+            await self._record_end(live, End.ENVOY)
             return Code.GATEWAY_PROTOCOL
         except Exception as fault:  # noqa: BLE001 - whatever breaks, the exchange fails closed and is recorded
             _log_fault(live.exchange, fault)
-            await self._record_end(live.exchange, End.FAULT)
+            await self._record_end(live, End.FAULT)
             return Code.GATEWAY_INTERNAL
 
-    async def _drive(self, exchange: Exchange, event: Event, context: _Context | None) -> bool:
+    async def _on_end_of_stream(self, live: _Live) -> Code:
+        # Envoy half-closes when it resets an exchange; who was behind it only its access log knows.
+        end = await self._who_ended(live)
+        await self._record_end(live, end)
+        return Code.CLIENT_GONE if end is End.CLIENT else Code.UPSTREAM_RESET
+
+    async def _next(self, live: _Live, context: _Context) -> Event | None:
+        """Return what happens next, None at the end of the stream: mostly it is a message of Envoy.
+
+        While approvers are asked it may also be their verdict, or that time has passed.
+        """
+        if live.asking is None and live.reading is None:
+            return _decoded(await _read(context))
+        if live.reading is None:
+            live.reading = asyncio.get_running_loop().create_task(_read(context))
+        awaited: set[asyncio.Task[Any]] = {live.reading} if live.asking is None else {live.reading, live.asking}
+        seconds = None if live.asking is None else self._bounds.sign_of_life_seconds
+        done, _ = await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if live.asking is not None and live.asking in done:
+            asked, live.asking = live.asking, None
+            return asked.result()
+        if live.reading in done:
+            read, live.reading = live.reading, None
+            return _decoded(read.result())
+        return Tick()
+
+    async def _drive(self, live: _Live, event: Event, context: _Context | None) -> bool:
         """Give the exchange an event, and every event that follows; say whether it finished, so that OK is due."""
+        exchange = live.exchange
         todo = deque(exchange.receive(event, self._now()))
         while todo:
             effect = todo.popleft()
             if isinstance(effect, Finish):
                 return True
+            if isinstance(effect, Ask):
+                live.asking = asyncio.get_running_loop().create_task(self._ask(effect.request))
+                continue
             result = await self._run(effect, context)
             if result is not None:
                 todo.extend(exchange.receive(result, self._now()))
@@ -240,6 +306,14 @@ class Processor:
             return CredentialReady(await self._credentials.get(effect.name, effect.upstream))
         except Refused as refused:
             return RefusedEvent(refused.refusal)
+
+    async def _ask(self, request: ApprovalRequest) -> Decided:
+        try:
+            outcome = await self._approvers.wait(request)
+        except StoreUnavailable:
+            log.exception("asking for approval failed", extra={"fields": {"decision_id": request.exchange}})
+            return Decided(None, "Approvals cannot be asked for now; try again later.")
+        return Decided(outcome) if isinstance(outcome, Approval) else Decided(None, outcome.message)
 
     async def _record(self, effect: Record) -> Event:
         try:
@@ -278,15 +352,17 @@ class Processor:
         # Before our first reply Envoy's log has no decision id, and no upstream was asked: it was the client.
         return End.ENVOY if live.exchange.released_to_upstream else End.CLIENT
 
-    async def _record_end(self, exchange: Exchange, end: End) -> None:
+    async def _record_end(self, live: _Live, end: End) -> None:
+        live.stop_asking()
         try:
-            await self._drive(exchange, Ended(end), None)
+            await self._drive(live, Ended(end), None)
         except _Failed:
             return
         except Exception as fault:  # noqa: BLE001 - the stream is aborted in any case; the next start closes the record
-            _log_fault(exchange, fault)
+            _log_fault(live.exchange, fault)
 
     def _finish_later(self, live: _Live) -> None:
+        live.stop_asking()
         task = asyncio.get_running_loop().create_task(self._finish_cancelled(live))
         self._closings.add(task)
         task.add_done_callback(self._closings.discard)
@@ -294,7 +370,7 @@ class Processor:
     async def _finish_cancelled(self, live: _Live) -> None:
         try:
             if live.exchange.phase is not Phase.DONE:
-                await self._record_end(live.exchange, await self._who_ended(live))
+                await self._record_end(live, await self._who_ended(live))
         finally:
             self._forget(live.exchange)
 
@@ -311,6 +387,7 @@ class Processor:
     async def drain(self) -> None:
         """Refuse new exchanges, let the running ones finish within the bound, then cut off the rest."""
         self.draining = True
+        await self._approvers.aclose()
         await self._until_idle(self._bounds.drain_seconds)
         for live in list(self._live.values()):
             if live.cut is None:
@@ -349,6 +426,11 @@ async def _compute(effect: Compute) -> Event:
     if effect.size <= _INLINE_BYTES:
         return Computed(effect.work())
     return Computed(await asyncio.to_thread(effect.work))
+
+
+def _decoded(message: object) -> Event | None:
+    # Anything but bytes is `grpc.aio.EOF`.
+    return wire.decode(message) if isinstance(message, bytes) else None
 
 
 async def _read(context: _Context) -> object:

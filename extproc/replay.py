@@ -54,6 +54,8 @@ def play(
         for message in _new_messages(document):
             console.print(_message(message))
         _play_answer(document, console, speed=speed, wait=wait, sleep=sleep)
+        for approval in document.get("approvals") or []:
+            console.print(_approval(approval))
         console.print(_ending(document))
         console.print()
         ended_at = document["closed_at"] or document["opened_at"]
@@ -122,6 +124,19 @@ def _tool_call(call: dict[str, Any]) -> Panel:
         arguments = call["arguments"]
     code = Syntax(printable(arguments), "json", theme="ansi_dark", word_wrap=True)
     return Panel(code, title=f"tool call {printable(call['name'])}", title_align="left", border_style="yellow")
+
+
+def _approval(approval: dict[str, Any]) -> Text:
+    """Say in a line what waited for whom, and how that ended."""
+    state = str(approval["state"])
+    line = Text(f"approval {state}", style="green" if state == "approved" else "bold red")
+    files = ", ".join(str(touch.get("path") or touch.get("act")) for touch in approval["touches"])
+    facts = [f"rule {approval['rule']}", printable(files), f"waited {approval['waited_ms'] / 1000:.1f} s"]
+    if approval.get("granted"):
+        facts.append(f"covered by {approval['granted']}")
+    facts += [f"{verdict['name']}: {verdict['reason'] or 'no reason given'}" for verdict in approval["verdicts"]]
+    facts.append(approval["id"])
+    return line.append("  " + "  ".join(printable(str(fact)) for fact in facts), style="dim")
 
 
 def _ending(document: dict[str, Any]) -> Text:

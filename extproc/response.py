@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable
 from typing import Final, Protocol
 
+from extproc.approval.touch import Touch
 from extproc.conversation import Answer
 from extproc.dialect.port import BadAnswer, Dialect
 from extproc.dialect.sse import EventTooLarge
@@ -24,6 +26,11 @@ from extproc.masking.masker import Masker, applied
 from extproc.masking.stream import MaskedStream
 from extproc.recording.document import Timing
 from extproc.rules import STREAMING
+
+SILENCE_MS: Final = 10_000.0
+"""A client that hears nothing for so long is given a comment; some give up after 30 s."""
+
+_COMMENT: Final = b": still reading\n\n"  # WHATWG HTML, 9.2.6
 
 MAX_RATIO: Final = 200
 """A compressed answer may grow to so many times its size; text seldom shrinks to a twentieth."""
@@ -70,13 +77,29 @@ class Body(Protocol):
         """Say whether the client was given everything already, the dialect's terminal event included."""
         ...
 
+    def asks(self) -> Answer | None:
+        """Return the answer where what is kept of it is known, so that it can be judged whether it may go on."""
+        ...
+
+    def release(self, at: float, /) -> bytes:
+        """Return what was kept, as it came."""
+        ...
+
+    def refuse(self, text: str, at: float, /) -> bytes:
+        """Return what ends the answer without what was kept; `text` are its last words."""
+        ...
+
 
 class HeldAnswer:
     """Hold a body until it is whole: the JSON of a dialect, or the text of an upstream's error."""
 
     holds = True
 
-    def __init__(self, dialect: Dialect, masker: Masker, *, is_error: bool, max_bytes: int) -> None:
+    def __init__(
+        self, dialect: Dialect, masker: Masker, *, is_error: bool, max_bytes: int, is_judged: bool = False
+    ) -> None:
+        """Hold a body; with `is_judged` it stays, once whole, until `release` or `refuse`."""
+        self._is_judged = is_judged and not is_error
         self._dialect = dialect
         self._masker = masker
         self._is_error = is_error
@@ -99,7 +122,27 @@ class HeldAnswer:
             body = masked_json(body, self._masker, self._dialect, amend=self._dialect.amend)
         self._answer = self._understood(body)
         if self._masker.blocked is not None:
+            self._is_judged = False
             return Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._masker.blocked))
+        if not self._is_judged:
+            return body
+        self._body = bytearray(body)
+        return b""
+
+    def asks(self) -> Answer | None:
+        """Return the answer if it is to be judged."""
+        return self._answer if self._is_judged else None
+
+    def release(self, _at: float, /) -> bytes:
+        """Return the body."""
+        self._is_judged = False
+        return bytes(self._body)
+
+    def refuse(self, text: str, _at: float, /) -> bytes:
+        """Return an answer of the dialect that says `text` alone, which is what is recorded too."""
+        self._is_judged = False
+        body = self._dialect.refused_answer(bytes(self._body), text)
+        self._answer = self._understood(body)
         return body
 
     def held_bytes(self) -> int:
@@ -107,8 +150,8 @@ class HeldAnswer:
         return len(self._body)
 
     def answer(self) -> Answer | None:
-        """Return the answer once it was whole."""
-        return self._answer
+        """Return the answer once it was whole, and is not kept from the client."""
+        return None if self._is_judged else self._answer
 
     def passed_whole(self) -> bool:
         """Return false: nothing was given before the end."""
@@ -131,12 +174,21 @@ class StreamedAnswer:
     holds = False
 
     def __init__(
-        self, dialect: Dialect, masker: Masker, timing: Timing, *, max_bytes: int, max_event_bytes: int
+        self,
+        dialect: Dialect,
+        masker: Masker,
+        timing: Timing,
+        *,
+        max_bytes: int,
+        max_event_bytes: int,
+        is_privileged: Callable[[Touch], bool] | None = None,
     ) -> None:
-        self._stream = MaskedStream(dialect, masker, max_event_bytes=max_event_bytes)
+        self._stream = MaskedStream(dialect, masker, max_event_bytes=max_event_bytes, is_privileged=is_privileged)
         self._timing = timing
         self._size = 0
         self._max_bytes = max_bytes
+        self._refused = False
+        self._heard_at = 0.0
 
     def feed(self, data: bytes, at: float, /) -> bytes | Refusal:
         """Release the events that are decided."""
@@ -149,6 +201,11 @@ class StreamedAnswer:
         except EventTooLarge:
             return _TOO_LARGE
         self._note(at)
+        if not released and self._stream.holding and at - self._heard_at >= SILENCE_MS:
+            # A long call of a tool is kept while it is written.
+            released = _COMMENT
+        if released:
+            self._heard_at = at
         return released
 
     def finish(self, at: float, /) -> bytes:
@@ -168,9 +225,26 @@ class StreamedAnswer:
 
     def passed_whole(self) -> bool:
         """Say whether a terminal event was passed on, the upstream's or, of a blocked answer, ours."""
-        if self._stream.masker.blocked is not None:
+        if self._refused or self._stream.masker.blocked is not None:
             return True
         return not self._stream.holding and self._stream.answer().complete
+
+    def asks(self) -> Answer | None:
+        """Return the answer so far where what is kept of it is known."""
+        return self._stream.asks()
+
+    def release(self, at: float, /) -> bytes:
+        """Return the events that were kept."""
+        released = self._stream.release()
+        self._note(at)
+        return released
+
+    def refuse(self, text: str, at: float, /) -> bytes:
+        """Return the events that end the answer in the dialect's own way."""
+        self._refused = True
+        ending = self._stream.refuse(text)
+        self._note(at)
+        return ending
 
     def _note(self, at: float) -> None:
         """Note the rhythm: what left together is one entry for each channel."""
@@ -220,6 +294,17 @@ class TextAnswer:
     def passed_whole(self) -> bool:
         """Return false: only the end of the stream says so."""
         return False
+
+    def asks(self) -> None:
+        """Return nothing: plain text calls no tools."""
+
+    def release(self, _at: float, /) -> bytes:
+        """Return nothing: nothing is kept."""
+        return b""
+
+    def refuse(self, _text: str, _at: float, /) -> bytes:
+        """Return nothing: nothing is kept."""
+        return b""
 
     def _take(self, data: bytes, at: float, *, final: bool) -> bytes | Refusal:
         self._masker.at = at
@@ -277,6 +362,18 @@ class Compressed:
         """Say whether the client was given everything already."""
         return self._body.passed_whole()
 
+    def asks(self) -> Answer | None:
+        """Return the answer where it is to be judged."""
+        return self._body.asks()
+
+    def release(self, at: float, /) -> bytes:
+        """Return what was kept."""
+        return self._body.release(at)
+
+    def refuse(self, text: str, at: float, /) -> bytes:
+        """Return what ends the answer."""
+        return self._body.refuse(text, at)
+
 
 def body_for(
     headers: Headers,
@@ -288,8 +385,9 @@ def body_for(
     timing: Timing,
     max_bytes: int,
     max_event_bytes: int,
+    is_privileged: Callable[[Touch], bool] | None = None,
 ) -> Body | Refusal:
-    """Choose how a response is read from its headers."""
+    """Choose how a response is read from its headers; `is_privileged` where policy protects something."""
     types = {value.partition(";")[0].strip().lower() for name, value in headers if name == "content-type"}
     if len(types) > 1:
         return _unexpected("several content types")
@@ -306,9 +404,18 @@ def body_for(
     is_text = content_type in {"", "text/plain"} or content_type.startswith("application/vnd.github.")
     body: Body
     if content_type == "text/event-stream" and kind in STREAMING:
-        body = StreamedAnswer(dialect, masker, timing, max_bytes=max_bytes, max_event_bytes=max_event_bytes)
+        body = StreamedAnswer(
+            dialect,
+            masker,
+            timing,
+            max_bytes=max_bytes,
+            max_event_bytes=max_event_bytes,
+            is_privileged=is_privileged,
+        )
     elif is_json or (is_text and status >= 400):
-        body = HeldAnswer(dialect, masker, is_error=status >= 400, max_bytes=max_bytes)
+        body = HeldAnswer(
+            dialect, masker, is_error=status >= 400, max_bytes=max_bytes, is_judged=is_privileged is not None
+        )
     elif is_text and (kind in _MAY_ANSWER_TEXT or status in _NO_CONTENT):
         body = TextAnswer(masker, max_bytes=max_bytes)
     else:

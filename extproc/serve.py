@@ -9,18 +9,19 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
-from extproc.config import Config, EntraSettings
+from extproc.approval.waiting import Waiting
+from extproc.config import Config
 from extproc.credentials.provider import Credentials
-from extproc.credentials.source import FileSource
-from extproc.errors import ConfigError, Refused
+from extproc.errors import ConfigError
+from extproc.identities import graph_of
 from extproc.keys.fingerprint_key import FILE_NAME, load_or_create_key
-from extproc.keys.graph import Graph
 from extproc.keys.verifier import Verifier
 from extproc.masking import detector
 from extproc.masking.detector import RuleSet
@@ -28,12 +29,18 @@ from extproc.masking.fingerprint import Fingerprints
 from extproc.masking.masker import Masking
 from extproc.masking.policy import SECRETS
 from extproc.metrics import Metrics
+from extproc.notify import channels
+from extproc.notify.notice import Channel
+from extproc.notify.notifier import Notifier
+from extproc.notify.webhook import Webhook, read_key
 from extproc.operations import make_app
 from extproc.processor import Bounds, Processor, exchange_id
 from extproc.recording.session import Sessions
 from extproc.rules import Rules
+from extproc.secret import Secret
 from extproc.server import Server
 from extproc.store.sqlite import SqliteRecorder
+from extproc.store.sqlite_approvals import SqliteApprovals
 
 log = logging.getLogger("extproc.serve")
 
@@ -58,17 +65,22 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
     async with AsyncExitStack() as stack:
         # No cookies and no proxy of the environment: what is asked here decides who gets in and with what credential.
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        verifier = Verifier(config.issuers, session=session, now=clock, graph=_graph(config, session, clock))
+        verifier = Verifier(config.issuers, session=session, now=clock, graph=graph_of(config, session, clock))
         stack.push_async_callback(verifier.aclose)
         credentials = Credentials(config.credentials, environ=environ, session=session, now=clock)
         stack.push_async_callback(credentials.aclose)
-        recorder = SqliteRecorder(
-            config.base / config.settings.store.sqlite, instance=exchange_id(clock()), now=clock()
-        )
+        instance = exchange_id(clock())
+        recorder = SqliteRecorder(config.base / config.settings.store.sqlite, instance=instance, now=clock())
         stack.push_async_callback(recorder.aclose)
         if recorder.interrupted:
             log.warning("closed exchanges of a process that died", extra={"fields": {"count": recorder.interrupted}})
         limits = config.settings.limits
+        approvals = SqliteApprovals(config.base / config.settings.store.sqlite, instance=instance, now=clock())
+        stack.push_async_callback(approvals.aclose)
+        notifier = _notifier(config, session, clock)
+        stack.push_async_callback(notifier.aclose)
+        waiting = Waiting(approvals, clock, limits.max_waiting, notify=notifier)
+        stack.push_async_callback(waiting.aclose)
         bounds = Bounds(
             max_exchanges=limits.max_exchanges,
             idle_seconds=limits.idle_seconds,
@@ -80,6 +92,7 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
             rules=_rules(config, _masking(config)),
             identities=verifier,
             credentials=credentials,
+            approvers=waiting,
             recorder=recorder,
             metrics=metrics,
             bounds=bounds,
@@ -122,25 +135,21 @@ def _rules(config: Config, masking: Masking) -> Rules:
     )
 
 
-def _graph(config: Config, session: aiohttp.ClientSession, clock: Callable[[], float]) -> Graph | None:
-    entra = [one for one in config.settings.issuers if isinstance(one, EntraSettings) and one.graph is not None]
-    if len(entra) > 1:
-        raise ConfigError("issuers: at most one Entra entry may have `graph`")
-    for one in entra:
-        if one.graph is not None:
-            try:
-                secret = FileSource("graph", config.base / one.graph.client_secret_file).read()
-            except Refused as refused:
-                raise ConfigError(f"issuers: graph.client_secret_file: {refused.refusal.message}") from None
-            return Graph(
-                session=session,
-                now=clock,
-                client_id=one.graph.client_id,
-                client_secret=secret,
-                login_base=one.login_base,
-                graph_base=one.graph_base,
-            )
-    return None
+def _notifier(config: Config, session: aiohttp.ClientSession, clock: Callable[[], float]) -> Notifier:
+    settings = config.settings.notifications
+    found: list[Channel] = []
+    for number, one in enumerate(settings.webhooks):
+        name = f"webhooks[{number}]"
+        try:
+            key = read_key(config.base / one.key_file)
+        except ConfigError as error:
+            raise ConfigError(f"notifications: {name}.{error}") from None
+        found.append(Webhook(name, Secret(one.url), key, session=session, now=clock))
+    if settings.apprise_file is not None:
+        # Threads of its own: a service that hangs must not take those that mask large bodies.
+        threads = ThreadPoolExecutor(4, thread_name_prefix="apprise")
+        found.extend(channels.load(config.base / settings.apprise_file, threads))
+    return Notifier(found, settings.link)
 
 
 def _sockets(config: Config) -> list[str]:

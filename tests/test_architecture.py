@@ -21,10 +21,14 @@ ONLY_IN = {
     GENERATED: ["extproc.wire"],
     "azure": [],
     "prometheus_client": ["extproc.metrics", "extproc.operations"],
-    "aiohttp": ["extproc.keys.*", "extproc.credentials.*", "extproc.serve", "extproc.operations", "extproc.dev.*"],
-    "sqlite3": ["extproc.store.sqlite", "extproc.store.sqlite_findings"],
+    "aiohttp": [
+        *("extproc.keys.*", "extproc.credentials.*", "extproc.identities", "extproc.serve", "extproc.operations"),
+        *("extproc.notify.*", "extproc.dev.*"),
+    ],
+    "apprise": ["extproc.notify.channels"],
+    "sqlite3": ["extproc.store.sqlite", "extproc.store.sqlite_approvals", "extproc.store.sqlite_findings"],
     "kingfisher_sdk": ["extproc.masking.detector"],
-    "extproc.dev": ["extproc.dev.*", "extproc.cli"],
+    "extproc.dev": ["extproc.dev.*", "extproc.cli", "extproc.commands.approvals"],
     "envoy_data_plane": [],
     "tests": [],
 }
@@ -41,10 +45,14 @@ VOCABULARY = [
     "extproc.headers",
     "extproc.identity.principal",
     "extproc.credential",
+    "extproc.approval.approval",
+    "extproc.approval.touch",
     "extproc.events",
     "extproc.effects",
 ]
 LOGIC = [
+    "extproc.approval*",
+    "extproc.conditions",
     "extproc.echo",
     "extproc.encoding",
     "extproc.globs",
@@ -62,17 +70,21 @@ LOGIC = [
 ]
 EXCHANGE = ["extproc.exchange"]
 ADAPTERS = [
+    "extproc.approval.waiting",
     "extproc.wire",
     "extproc.masking.detector",
     "extproc.store*",
+    "extproc.notify*",
     "extproc.keys*",
     "extproc.credentials*",
     "extproc.metrics",
     "extproc.operations",
     "extproc.logs",
     "extproc.yaml_file",
+    "extproc.policy_approval",
     "extproc.policy_file",
     "extproc.policy_masking",
+    "extproc.policy_model",
     "extproc.replay",
 ]
 LAYERS = [
@@ -82,7 +94,7 @@ LAYERS = [
     ADAPTERS,
     ["extproc.processor", "extproc.server"],
     ["extproc.config"],
-    ["extproc.serve"],
+    ["extproc.identities", "extproc.serve"],
     ["extproc.dev*"],
     ["extproc.cli", "extproc.commands*", "extproc.__main__"],
 ]

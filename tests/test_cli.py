@@ -98,7 +98,7 @@ def state(tmp_path: Path) -> Path:
 def test_a_good_policy_is_checked_with_0(extproc: Extproc) -> None:
     run = extproc("policy", "check", DEV_POLICY)
     assert (run.code, run.err) == (0, "")
-    assert "3 rules, default deny; rule sets for masking: 1 (secrets)" in run.out
+    assert "4 rules, default deny; 2 protections; rule sets for masking: 1 (secrets)" in run.out
 
 
 def test_a_check_names_the_rule_sets_that_are_in_use(extproc: Extproc, tmp_path: Path) -> None:
@@ -115,7 +115,8 @@ def test_a_check_names_the_rule_sets_that_are_in_use(extproc: Extproc, tmp_path:
 def test_a_check_in_json_has_the_digest_that_records_carry(extproc: Extproc) -> None:
     (row,) = extproc("policy", "check", DEV_POLICY, "--json").rows
     digest = hashlib.sha256(Path(DEV_POLICY).read_bytes()).hexdigest()
-    assert row == {"file": DEV_POLICY, "rules": 3, "rule_sets": ["secrets"], "digest": digest, "warnings": []}
+    counts = {"rules": 4, "protections": 2, "rule_sets": ["secrets"]}
+    assert row == {"file": DEV_POLICY, **counts, "digest": digest, "warnings": []}
 
 
 def test_a_bad_policy_is_told_line_by_line_with_2(extproc: Extproc, tmp_path: Path) -> None:
@@ -149,6 +150,7 @@ def test_a_decision_is_explained(extproc: Extproc) -> None:
     assert [trial["rule_id"] for trial in row["trials"]] == [
         "developers-models",
         "developers-github",
+        "developers-github-held",
         "developers-metadata",
         "default",
     ]
@@ -183,9 +185,75 @@ def test_an_explanation_takes_every_fact(extproc: Extproc, tmp_path: Path) -> No
     assert run.rows[0]["rule_id"] == "exact"
 
 
+AS_ALICE = ("--as", "alice", "--groups", "developers", "--file", DEV_POLICY)
+
+
+def test_what_a_tool_would_do_to_a_file_is_explained(extproc: Extproc) -> None:
+    run = extproc("policy", "explain", "--path", "infra/prod.tf", "--tool", "edit", *AS_ALICE)
+    assert run.code == 0
+    said = "Changes to infrastructure and workflows need a second pair of eyes."
+    assert run.out.splitlines() == [
+        "  -    merges-and-pushes: acts: edit, wanted merge, push, dispatch",
+        "match  privileged-files: require-approval: files",
+        f"require-approval by rule privileged-files: {said}",
+        "approvers: approvers; wanted: 1; within 15 min; scopes: once, session, window",
+    ]
+
+
+def test_an_explanation_of_a_touch_in_json_has_the_touch_and_the_approval(extproc: Extproc) -> None:
+    touched = "--act push --path infra/prod.tf --branch main --repository acme/app --tool push_files"
+    (row,) = extproc("policy", "explain", *touched.split(), *AS_ALICE, "--json").rows
+    assert (row["effect"], row["rule_id"]) == ("require-approval", "merges-and-pushes")
+    assert row["touch"] == {
+        "act": "push",
+        "tool": "push_files",
+        "path": "infra/prod.tf",
+        "repository": "acme/app",
+        "branch": "main",
+    }
+    assert (row["approval"]["approvers"], row["approval"]["scopes"]) == (["approvers"], ["once"])
+    assert row["trials"] == [{"rule_id": "merges-and-pushes", "matched": True, "why": "require-approval: acts"}]
+
+
+@pytest.mark.parametrize(
+    ("touched", "rule", "effect", "act"),
+    [
+        ("--tool edit --path src/a.py", "default", "allow", "edit"),
+        ("--tool edit", "privileged-files", "require-approval", "edit"),
+        ("--tool bash --path a/main.tf", "privileged-files", "require-approval", "shell"),
+        ("--tool apply_patch --path a/main.tf", "privileged-files", "require-approval", "edit"),
+        ("--tool merge_pull_request", "merges-and-pushes", "require-approval", "merge"),
+        ("--act dispatch", "merges-and-pushes", "require-approval", "dispatch"),
+        ("--tool bash --act merge", "merges-and-pushes", "require-approval", "merge"),
+    ],
+)
+def test_the_act_of_a_tool_is_known_by_its_name(
+    extproc: Extproc, touched: str, rule: str, effect: str, act: str
+) -> None:
+    (row,) = extproc("policy", "explain", *touched.split(), *AS_ALICE, "--json").rows
+    assert (row["rule_id"], row["effect"], row["touch"]["act"]) == (rule, effect, act)
+    assert row["trials"][-1]["rule_id"] == rule
+
+
+def test_a_tool_that_only_reads_is_told_as_such(extproc: Extproc) -> None:
+    (row,) = extproc("policy", "explain", "--tool", "view", "--path", "infra/a.tf", *AS_ALICE, "--json").rows
+    assert (row["effect"], row["reason"], row["touch"]) == ("allow", "The tool only reads.", None)
+    assert "The tool only reads." in extproc("policy", "explain", "--tool", "view", *AS_ALICE).out
+
+
+def test_a_denial_of_a_touch_is_explained(extproc: Extproc, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        "version: 1\nrules:\n  - {id: never, effect: deny, reason: '[Never].', when: {branches: [main]}}\n"
+    )
+    run = extproc("policy", "explain", "--as", "a", "--act", "push", "--branch", "main", "--file", "p.yaml")
+    assert run.out == "match  never: deny: branches\ndeny by rule never: [Never].\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--as", "a", "--branch", "main"], "--branch: expected --tool or --act with it"),
+        (["--as", "a", "--act", "write"], "--act"),
         (["--as", "a", "--kind", "robot"], "--kind: expected person or workload"),
         (["--as", "a", "--claim", "ref"], "--claim: expected NAME=VALUE"),
         (["--as", "a", "--endpoint", "x"], "--endpoint"),

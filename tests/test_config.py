@@ -50,6 +50,7 @@ def test_a_plain_file_has_the_defaults(tmp_path: Path) -> None:
     assert found.policy.masking == MaskingPolicy()
     limits = found.settings.limits
     assert (limits.max_request_bytes, limits.max_answer_bytes, limits.max_event_bytes) == (10 << 20, 32 << 20, 4 << 20)
+    assert (limits.max_exchanges, limits.max_waiting) == (2000, 1000)
     assert (limits.idle_seconds, limits.total_seconds, limits.drain_seconds) == (840, 3600, 30)
     assert found.upstream_hosts == {
         Upstream.COPILOT_API: "api.githubcopilot.com",
@@ -86,7 +87,7 @@ def test_everything_of_the_file_arrives(tmp_path: Path) -> None:
     text += (
         "rule_cache: /var/cache/rules\n"
         "listen: ['127.0.0.1:50051']\noperations: '[::1]:9464'\nupstreams: { github-api: api.acme.ghe.com }\n"
-        "limits: { max_request_bytes: 5, drain_seconds: 0, session_gap_seconds: 1.5 }\n"
+        "limits: { max_request_bytes: 5, max_waiting: 7, drain_seconds: 0, session_gap_seconds: 1.5 }\n"
     )
     found = load(tmp_path, text)
     (credential,) = found.credentials
@@ -99,7 +100,7 @@ def test_everything_of_the_file_arrives(tmp_path: Path) -> None:
     assert found.upstream_hosts[Upstream.GITHUB_API] == "api.acme.ghe.com"
     assert found.upstream_hosts[Upstream.COPILOT_API] == "api.githubcopilot.com"
     assert found.settings.rule_cache == Path("/var/cache/rules")
-    assert found.settings.limits.max_request_bytes == 5
+    assert (found.settings.limits.max_request_bytes, found.settings.limits.max_waiting) == (5, 7)
     assert found.settings.limits.session_gap_seconds == 1.5
 
 
@@ -171,6 +172,39 @@ def test_what_is_dangerous_is_refused_and_the_file_named(tmp_path: Path, before:
     text = fault(tmp_path, PLAIN.replace(before, after))
     assert text.startswith("gateway.yaml")
     assert said in text
+
+
+def test_notifications_arrive_and_by_default_nobody_is_told(tmp_path: Path) -> None:
+    assert not load(tmp_path).settings.notifications.webhooks
+    text = f"{PLAIN}notifications:\n  link: 'https://console.example/#/approvals/{{id}}'\n  apprise_file: apprise\n"
+    text += "  webhooks: [{ url: 'https://hooks.example/a?sig=s3cret', key_file: key }]\n"
+    found = load(tmp_path, text).settings.notifications
+    assert (found.link, found.apprise_file) == ("https://console.example/#/approvals/{id}", Path("apprise"))
+    assert [(one.url, one.key_file) for one in found.webhooks] == [("https://hooks.example/a?sig=s3cret", Path("key"))]
+    assert "s3cret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("{ link: 'https://console.example/approvals' }", "notifications.link: expected {id}"),
+        ("{ link: 'http://console.example/{id}' }", "notifications.link: the address must be an https URL"),
+        (
+            "{ webhooks: [{ url: 'http://hooks.example/s3cret', key_file: k }] }",
+            "webhooks[0]: the address must be an https URL",
+        ),
+        ("{ webhooks: [{ url: 'https://u:s3cret@hooks.example', key_file: k }] }", "neither credentials"),
+        (
+            "{ webhooks: [{ url: 'https://hooks.example/?a=s3cret b', key_file: k }] }",
+            "webhooks[0]: the address has a space",
+        ),
+        ("{ webhooks: [{ url: 'https://hooks.example/s3cret' }] }", "notifications.webhooks[0].key_file: required"),
+    ],
+)
+def test_a_fault_in_notifications_is_told_without_the_address(tmp_path: Path, settings: str, said: str) -> None:
+    text = fault(tmp_path, f"{PLAIN}notifications: {settings}\n")
+    assert said in text
+    assert "s3cret" not in text
 
 
 def test_an_issuer_listed_twice_is_refused(tmp_path: Path) -> None:

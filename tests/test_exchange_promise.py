@@ -6,10 +6,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extproc.approval.approval import Approval, Request, Scope, State, Verdict
 from extproc.effects import (
+    Ask,
     Compute,
     Effect,
     Fail,
@@ -29,6 +31,7 @@ from extproc.errors import Code, Refusal
 from extproc.events import (
     Computed,
     CredentialReady,
+    Decided,
     End,
     Ended,
     Event,
@@ -40,8 +43,11 @@ from extproc.events import (
     RequestTrailers,
     ResponseBody,
     ResponseTrailers,
+    Tick,
 )
 from extproc.exchange import Exchange, Phase
+from extproc.rules import Rules
+from tests.holding import END, FIRST, INFRA, KEYS, MERGE, PLAIN, WORKFLOW, answer, call, chunk, events, protecting
 from tests.playbook import (
     ALICE,
     ANSWER,
@@ -71,6 +77,18 @@ LEAKS = [
     f"{SECRET} {UPSTREAM_TOKEN}\n".encode(),
 ]
 BODIES = st.sampled_from([STREAM, ANSWER, *LEAKS, b"", b"{", b"\xff" * 300, b'{"error":{"message":"no"}}', b"<html>"])
+PATHS = st.sampled_from([INFRA, INFRA, WORKFLOW, KEYS, PLAIN])
+CALLS = st.builds(call, PATHS, st.integers(0, 2)).map(b"".join)
+MORE = st.builds(call, st.sampled_from([WORKFLOW, KEYS]), st.integers(2, 3))
+# In any order: calls after the end, several ends, calls that share an index, blocks of code.
+EDITS = st.one_of(
+    st.lists(
+        CALLS | st.sampled_from([FIRST, *END, b": a comment\n\n", chunk(content=f"\n```tf {INFRA}\nx\n```\n")]),
+        max_size=8,
+    ).map(b"".join),
+    st.builds(lambda first, late: b"".join(events(*first) + late), st.lists(PATHS, min_size=1, max_size=2), MORE),
+    st.lists(PATHS, max_size=3).map(lambda paths: answer(*paths)),
+)
 CONTENT_TYPES = st.sampled_from(["text/event-stream", "application/json", "text/plain", "text/html", None])
 
 
@@ -82,6 +100,7 @@ class World:
     exchange: Exchange
     trace: list[Effect | Event] = field(default_factory=list)
     now: float = START
+    asked: Request | None = None
 
     def tell(self, event: Event) -> None:
         todo = deque([event])
@@ -89,6 +108,7 @@ class World:
             self.now += STEP
             said = todo.popleft()
             self.trace.append(said)
+            self.asked = None if isinstance(said, Decided) else self.asked
             for effect in self.exchange.receive(said, self.now):
                 self.trace.append(effect)
                 if (answer := self.answer(effect)) is not None:
@@ -109,6 +129,10 @@ class World:
                 durable: list[Event] = [Recorded()] * 4
                 ends = [] if effect.closing else [self.an_end()]
                 return self.choose(*durable, RecordingFailed(), *ends)
+            case Ask():
+                # Answered by and by, while other things happen.
+                self.asked = effect.request
+                return None
             case _:
                 return None
 
@@ -126,15 +150,34 @@ class World:
         edges = [0, *cuts, len(body)]
         return [body[edges[i] : edges[i + 1]] for i in range(len(edges) - 1)]
 
+    def word(self) -> Event:
+        """Return what may be heard of an approval."""
+        if self.asked is None:
+            return Tick()
+        state = self.choose(*[State.APPROVED] * 4, State.DENIED, State.EXPIRED, State.INTERRUPTED, None)
+        if state is None:
+            options: list[Event] = [Decided(None, "Too many wait."), self.an_end()]
+            return self.choose(*options)
+        verdict = Verdict("issuer#bob", "bob", state is State.APPROVED, "", Scope.ONCE, self.now)
+        verdicts = (verdict,) if state in {State.APPROVED, State.DENIED} else ()
+        return Decided(Approval(self.asked, state, verdicts, self.now))
+
+    def settle(self) -> None:
+        """Wait until approvers have answered, with signs of life."""
+        while self.exchange.phase in {Phase.HOLDING_REQUEST, Phase.HOLDING_RESPONSE}:
+            self.tell(Tick() if self.rarely() else self.word())
+
     def run(self) -> None:
         """Tell what Envoy may tell, until the exchange wants no more."""
         chat = not self.rarely()
         path = self.choose("/models", "/_ping", "/repos/a/b/pulls/1")
         head = request() if chat else request("GET", f"{path}?q={SECRET}", end_of_stream=True)
+        head = self.choose(*[head] * 4, request("PUT", MERGE))
         self.tell(self.choose(*[head] * 8, request(token=None), request(full_duplex=False), request(path="/../x")))
         if self.exchange.phase is Phase.READING_REQUEST:
             body = self.choose(PROMPT, PROMPT, PROMPT.replace(b"hi", SECRET.encode()), b"{")
             self.tell_body(self.chunks(body), RequestBody, RequestTrailers(["x"]), Phase.READING_REQUEST)
+        self.settle()
         if self.exchange.phase is Phase.AWAITING_RESPONSE:
             status = self.choose(200, 200, 200, 401, 404, 500)
             details = self.choose("via_upstream", "via_upstream", "via_upstream", "no_healthy_upstream")
@@ -142,27 +185,31 @@ class World:
             content_type = self.draw.draw(CONTENT_TYPES)
             self.tell(response(status, content_type, end_of_stream=without_body, details=details))
         if self.exchange.phase is Phase.READING_RESPONSE:
-            chunks = self.chunks(self.draw.draw(BODIES))
+            chunks = self.chunks(self.draw.draw(BODIES | EDITS))
             self.tell_body(chunks, ResponseBody, ResponseTrailers(["x"]), Phase.READING_RESPONSE)
+        self.settle()
         if self.exchange.phase is not Phase.DONE:
             self.tell(self.an_end())
 
     def tell_body(self, chunks: list[bytes], kind: Any, trailers: Event, phase: Phase) -> None:
         with_trailers = self.rarely()
-        ends_after = self.choose(None, None, None, *range(len(chunks)))
-        for at, chunk in enumerate(chunks):
+        ends_after = self.choose(None, None, None, self.choose(*range(len(chunks))))
+        for at, data in enumerate(chunks):
             if self.exchange.phase is not phase:
                 return
             if at == ends_after:
                 self.tell(self.an_end())
                 return
-            self.tell(kind(chunk, end_of_stream=at == len(chunks) - 1 and not with_trailers))
+            self.tell(kind(data, end_of_stream=at == len(chunks) - 1 and not with_trailers))
+            if self.asked is not None and self.exchange.phase is phase and self.rarely():
+                self.tell(self.choose(Tick(), self.word()))
         if with_trailers and self.exchange.phase is phase:
             self.tell(trailers)
 
 
-def ran(data: st.DataObject) -> World:
-    world = World(data, Exchange("0" * 32, rules()))
+def ran(data: st.DataObject, rules_: Rules | None = None) -> World:
+    chosen = rules_ or (protecting() if data.draw(st.booleans()) else rules())
+    world = World(data, Exchange("0" * 32, chosen))
     world.run()
     return world
 
@@ -252,6 +299,72 @@ def test_no_secret_goes_to_the_upstream_the_client_or_the_record(data: st.DataOb
     for secret in (SECRET, UPSTREAM_TOKEN):
         assert secret not in repr(sent) + repr(recorded)
         assert secret.encode() not in answered
+
+
+class Model(World):
+    """A model that proposes edits, while identity, credentials and the store do what they should."""
+
+    def answer(self, effect: Effect) -> Event | None:
+        match effect:
+            case Identify():
+                return Identified(ALICE)
+            case FetchCredential():
+                return CredentialReady(CREDENTIAL)
+            case Compute():
+                return Computed(effect.work())
+            case Record():
+                return Recorded()
+            case _:
+                return super().answer(effect)
+
+    def chunks(self, body: bytes) -> list[bytes]:
+        # By event, so that something is asked between two of them.
+        return self.choose(super().chunks(body), [*body.splitlines(keepends=True), b""])
+
+    def run(self) -> None:
+        self.tell(request())
+        self.tell(RequestBody(PROMPT, end_of_stream=True))
+        body = self.draw.draw(EDITS)
+        self.tell(response(200, "application/json" if body.startswith(b"{") else "text/event-stream"))
+        self.tell_body(self.chunks(body), ResponseBody, ResponseTrailers(["x"]), Phase.READING_RESPONSE)
+        self.settle()
+
+
+@given(st.data())
+def test_a_merge_does_not_leave_before_it_was_approved(data: st.DataObject) -> None:
+    trace = ran(data, protecting()).trace
+    if "/merge" in repr(trace[0]):
+        decided = [at for at, one in enumerate(trace) if isinstance(one, Decided)]
+        released = [at for at, one in enumerate(trace) if isinstance(one, REQUEST)]
+        assert not released or (decided and decided[0] < released[0])
+        for one in trace:
+            if isinstance(one, Decided):
+                assert not released or (one.approval is not None and one.approval.state is State.APPROVED)
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_what_is_privileged_goes_to_nobody_before_it_was_approved(data: st.DataObject) -> None:
+    world = Model(data, Exchange("0" * 32, protecting()))
+    world.run()
+    approved: set[str | None] = set()
+    answered = b""
+    for one in world.trace:
+        if isinstance(one, Decided) and one.approval is not None and one.approval.state is State.APPROVED:
+            approved |= {touch.path for touch in one.approval.request.touches}
+        elif isinstance(one, PassResponseBody):
+            answered += one.data
+            assert all(path in approved for path in (INFRA, WORKFLOW) if path.encode() in answered)
+            assert KEYS.encode() not in answered
+
+
+@given(st.data())
+def test_the_record_has_every_approval_that_was_asked_for(data: st.DataObject) -> None:
+    trace = ran(data).trace
+    asked = [one.request.id for one in trace if isinstance(one, Ask)]
+    for one in trace:
+        if isinstance(one, Record) and one.closing is not None:
+            assert [entry["id"] for entry in one.closing["approvals"]] == asked
 
 
 @given(st.data())

@@ -8,21 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.approval.approval import ApprovalRule
+from extproc.approval.protection import Protection, protection, touch_condition
+from extproc.approval.touch import Act, Touch
+from extproc.conditions import Condition, condition, path_glob
 from extproc.endpoint import EndpointKind, Upstream
 from extproc.identity.principal import Principal
-from extproc.policy import (
-    Condition,
-    Decision,
-    Effect,
-    Facts,
-    Passthrough,
-    Policy,
-    Rule,
-    Trial,
-    condition,
-    path_glob,
-    rule,
-)
+from extproc.policy import Decision, Effect, Facts, Passthrough, Policy, Rule, Trial, rule
 
 ALICE = Principal(
     id="https://issuer#1",
@@ -396,3 +388,139 @@ def test_a_token_endpoint_is_never_metadata() -> None:
     assert everything.is_metadata("GET", Upstream.GITHUB_API, "/copilot_internal/user")
     assert not everything.is_metadata("GET", Upstream.GITHUB_API, "/copilot_internal/v2/token")
     assert not everything.is_metadata("GET", Upstream.GITHUB_API, "/COPILOT_INTERNAL/v2/nltoken")
+
+
+# --- protections -----------------------------------------------------------------------------------------------------
+
+INFRA = touch_condition("files", ["infra/**"])
+EDIT = Touch(Act.EDIT, "edit", "infra/prod.tf")
+
+
+def protecting(*protections: Protection, rules: tuple[Rule, ...] = ()) -> Policy:
+    return replace(policy(*rules), protections=protections)
+
+
+def test_a_protection_decides_about_touches_and_never_about_a_request() -> None:
+    denied = protecting(protection("no", Effect.DENY, [], [INFRA]), rules=(rule("all", Effect.ALLOW, []),))
+    assert denied.decide(ALICE, CHAT).rule_id == "all"
+    assert [trial.rule_id for trial in denied.explain(ALICE, CHAT)] == ["all"]
+    assert [(one.rule_id, one.touches) for one in denied.judge(ALICE, CHAT, [EDIT])] == [("no", (EDIT,))]
+
+
+def test_a_rule_about_requests_cannot_ask_for_an_approval() -> None:
+    with pytest.raises(ValueError, match="touches"):
+        rule("r", Effect.REQUIRE_APPROVAL, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("groups", "developers", True),
+        ("groups", "admins", False),
+        ("users", "bob", False),
+        ("models", "gpt-*", True),
+        ("models", "claude-*", False),
+        ("endpoints", "chat", True),
+        ("endpoints", "mcp", False),
+        ("claims.ref", "refs/heads/*", True),
+    ],
+)
+def test_a_protection_is_for_those_whose_conditions_hold(name: str, value: str, *, expected: bool) -> None:
+    only = protecting(protection("no", Effect.DENY, [condition(name, [value])], [INFRA]))
+    assert only.protects(ALICE, CHAT) is expected
+    assert bool(only.judge(ALICE, CHAT, [EDIT])) is expected
+
+
+def test_a_policy_without_protections_judges_nothing() -> None:
+    assert not policy(rule("no", Effect.DENY, [])).protects(ALICE, CHAT)
+    assert policy(rule("no", Effect.DENY, [])).judge(ALICE, CHAT, [EDIT]) == []
+    assert protecting(protection("no", Effect.DENY, [], [INFRA])).judge(ALICE, CHAT, []) == []
+
+
+def test_any_protection_that_is_concerned_is_reason_to_look() -> None:
+    for_bob = protection("bob", Effect.DENY, [condition("users", ["bob"])], [INFRA])
+    for_all = protection("all", Effect.DENY, [], [INFRA])
+    assert not protecting(for_bob).protects(ALICE, CHAT)
+    assert protecting(for_bob, for_all).protects(ALICE, CHAT)
+    assert [one.rule_id for one in protecting(for_bob, for_all).judge(ALICE, CHAT, [EDIT])] == ["all"]
+
+
+def test_the_repository_of_the_request_is_that_of_a_touch_that_names_none() -> None:
+    of_app = protection("app", Effect.DENY, [], [touch_condition("repositories", ["acme/app"])])
+    assert protecting(of_app).judge(ALICE, CHAT, [EDIT])
+    assert not protecting(of_app).judge(ALICE, replace(CHAT, repository="acme/other"), [EDIT])
+
+
+def test_an_explanation_of_a_touch_has_one_line_for_each_protection_up_to_the_one_that_decides() -> None:
+    asked = ApprovalRule("asks", frozenset({"approvers"}))
+    explained = protecting(
+        protection("bob", Effect.DENY, [condition("users", ["bob"])], [touch_condition("acts", ["push"])]),
+        protection("asks", Effect.REQUIRE_APPROVAL, [condition("groups", ["developers"])], [INFRA], approval=asked),
+        protection("never", Effect.DENY, [], [INFRA]),
+    )
+    assert explained.explain_touch(ALICE, CHAT, EDIT) == [
+        Trial("bob", matched=False, why="users: alice, https://issuer#1, wanted bob; acts: edit, wanted push"),
+        Trial("asks", matched=True, why="require-approval: groups, files"),
+    ]
+    last = explained.explain_touch(ALICE, CHAT, Touch(Act.MERGE, "merge"))[-1]
+    assert last == Trial("default", matched=True, why="allow: no protection matched")
+
+
+TOUCHED = st.builds(
+    Touch,
+    act=st.sampled_from(Act),
+    tool=NAMES,
+    path=st.none() | NAMES.map("{}/x".format) | NAMES.map("/ws/{}/x".format),
+    repository=st.none() | NAMES.map("a/{}".format),
+    branch=st.none() | NAMES,
+)
+TOUCH_CONDITIONS = st.one_of(
+    st.builds(touch_condition, st.just("files"), st.lists(NAMES.map("{}/**".format), min_size=1)),
+    st.builds(touch_condition, st.just("acts"), st.lists(st.sampled_from(Act))),
+    st.builds(touch_condition, st.sampled_from(["tools", "branches"]), st.lists(NAMES, min_size=1)),
+    st.builds(touch_condition, st.just("repositories"), st.lists(NAMES.map("a/{}".format), min_size=1)),
+)
+
+
+def protections_with(*effects: Effect) -> st.SearchStrategy[list[Protection]]:
+    return st.lists(
+        st.builds(
+            protection,
+            NAMES,
+            st.sampled_from(effects),
+            st.lists(CONDITIONS, max_size=2),
+            st.lists(TOUCH_CONDITIONS, min_size=1, max_size=2),
+        ),
+        max_size=5,
+    )
+
+
+@given(protections_with(Effect.ALLOW, Effect.DENY), PRINCIPALS, FACTS, TOUCHED)
+def test_an_explanation_of_a_touch_ends_with_the_protection_that_decides(
+    protections: list[Protection], principal: Principal, facts: Facts, touch: Touch
+) -> None:
+    explained = protecting(*protections)
+    *tried, last = explained.explain_touch(principal, facts, touch)
+    judged = explained.judge(principal, facts, [touch])
+    assert last.matched
+    assert [one.rule_id for one in judged] == ([last.rule_id] if last.why.startswith("deny") else [])
+    assert not any(trial.matched for trial in tried)
+
+
+@given(protections_with(Effect.ALLOW, Effect.DENY), PRINCIPALS, FACTS, st.lists(TOUCHED, max_size=4))
+def test_touches_are_judged_each_for_itself(
+    protections: list[Protection], principal: Principal, facts: Facts, touches: list[Touch]
+) -> None:
+    whole = protecting(*protections).judge(principal, facts, touches)
+    alone = [one for touch in touches for one in protecting(*protections).judge(principal, facts, [touch])]
+    assert sorted(str(touch) for one in whole for touch in one.touches) == sorted(
+        str(touch) for one in alone for touch in one.touches
+    )
+
+
+@given(protections_with(Effect.ALLOW, Effect.DENY), protections_with(Effect.DENY), PRINCIPALS, FACTS, TOUCHED)
+def test_a_denial_in_front_never_lets_more_pass(
+    protections: list[Protection], denials: list[Protection], principal: Principal, facts: Facts, touch: Touch
+) -> None:
+    narrower = protecting(*denials, *protections).judge(principal, facts, [touch])
+    assert narrower or not protecting(*protections).judge(principal, facts, [touch])

@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.approval.approval import ApprovalRule, Scope
+from extproc.approval.requests import touches_of_request
+from extproc.approval.touch import Act, Touch
 from extproc.endpoint import EndpointKind, Upstream
 from extproc.errors import ConfigError
 from extproc.identity.principal import Principal
@@ -201,7 +204,7 @@ def test_a_key_that_is_not_text_is_told_as_such_first(file: Path, line: str, exp
         ("version: 1\nrules:\n- id: default\n  effect: deny\n", 'policy.yaml:3: rules[0].id: "default" names'),
         (
             "version: 1\nrules:\n- id: a\n  effect: approve\n",
-            "policy.yaml:4: rules[0].effect: expected 'allow' or 'deny'",
+            "policy.yaml:4: rules[0].effect: expected 'allow', 'deny' or 'require-approval'",
         ),
         ("version: 1\nrules:\n- id: a\n  effect:\n    no1\n", "policy.yaml:4: rules[0].effect: expected 'allow'"),
         ("version: 1\nrules:\n- effect: deny\n  id: a\n- id: b\n", "policy.yaml:5: rules[1].effect: required, but"),
@@ -408,9 +411,292 @@ def test_metadata_with_a_body_and_unused_group_names_are_warnings(file: Path) ->
     assert [line.split(": ")[:2] for line in told] == [["policy.yaml:3", "groups.x"], ["policy.yaml:4", "metadata[0]"]]
 
 
+# --- protections -----------------------------------------------------------------------------------------------------
+
+PROTECTED = """\
+version: 1
+credential: c
+groups: { reviewers: [7b0c, 9d1e] }
+rules:
+  - id: docs
+    when: { files: ["**/infra/docs/**"] }
+    effect: allow
+  - id: files
+    when: { groups: [reviewers], files: ["infra/**"] }
+    effect: require-approval
+    approval: { approvers: [reviewers, other] }
+  - id: all
+    effect: allow
+  - id: merges
+    when: { acts: [merge], branches: [main], repositories: [acme/*], tools: ["*"] }
+    effect: require-approval
+    approval:
+      approvers: [other]
+      count: 2
+      expires_minutes: 60
+      message: Ask Bob.
+      requester_may_approve: true
+      scopes: [window, once, window]
+      window_minutes: 5
+  - id: shells
+    when: { acts: [shell] }
+    effect: deny
+    reason: Never.
+"""
+
+
+def test_rules_about_touches_are_kept_apart_as_protections(file: Path) -> None:
+    file.write_text(PROTECTED)
+    policy = load(file)
+    assert [rule.decision.rule_id for rule in policy.rules] == ["all"]
+    assert [one.rule_id for one in policy.protections] == ["docs", "files", "merges", "shells"]
+    assert policy.credentials() == {"c"}
+    assert warnings(file) == []
+
+
+def test_an_approval_block_becomes_a_rule_with_the_ids_of_its_approvers(file: Path) -> None:
+    file.write_text(PROTECTED)
+    _, files, merges, _ = load(file).protections
+    assert files.approval == ApprovalRule("files", frozenset({"7b0c", "9d1e", "other"}))
+    assert merges.approval == ApprovalRule(
+        "merges",
+        frozenset({"other"}),
+        count=2,
+        expires_seconds=3600.0,
+        message="Ask Bob.",
+        requester_may_approve=True,
+        scopes=(Scope.WINDOW, Scope.ONCE),
+        window_seconds=300.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("touch", "expected"),
+    [
+        (Touch(Act.EDIT, "edit", "infra/prod.tf"), ("files", "require-approval")),
+        (Touch(Act.EDIT, "edit", "infra/docs/a.md"), None),
+        (Touch(Act.EDIT, "edit", "src/a.py"), None),
+        (Touch(Act.SHELL, "bash", "src/a.py"), ("shells", "deny")),
+        (Touch(Act.MERGE, "merge", None, "acme/app"), ("merges", "require-approval")),
+        (Touch(Act.MERGE, "merge", None, "other/app"), None),
+        (Touch(Act.MERGE, "merge", None, "acme/app", "dev"), None),
+    ],
+)
+def test_loaded_protections_judge(file: Path, touch: Touch, expected: tuple[str, str] | None) -> None:
+    file.write_text(PROTECTED)
+    told = [(one.rule_id, one.effect.value) for one in load(file).judge(ALICE, CHAT, [touch])]
+    assert told == ([expected] if expected else [])
+
+
+def test_the_groups_of_a_protection_are_those_of_who_asks(file: Path) -> None:
+    file.write_text(PROTECTED)
+    stranger = Principal("https://i#2", "bob", "person", "https://i", "2", frozenset({"reviewers"}))
+    assert load(file).judge(stranger, CHAT, [Touch(Act.EDIT, "edit", "infra/prod.tf")]) == []
+
+
+ASKS = "effect: require-approval\n    approval: { approvers: [a] }"
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("when: { files: [a, '!b'] }\n    effect: deny", "4: rules[0].when.files[1]: '!b': a negated pattern"),
+        ("when: { files: [a/../b] }\n    effect: deny", "4: rules[0].when.files[0]: 'a/../b': expected a path"),
+        ("when: { files: [] }\n    effect: deny", "4: rules[0].when.files: empty"),
+        ("when: { tools: edit }\n    effect: deny", "4: rules[0].when.tools: expected a list, write [edit]"),
+        ("when: { acts: [write] }\n    effect: deny", "4: rules[0].when.acts[0]: expected 'edit', 'shell', 'merge'"),
+        (
+            "when: { branches: [refs/heads/main] }\n    effect: deny",
+            "4: rules[0].when.branches[0]: expected a branch without refs/heads/",
+        ),
+        ("when: { file: [a] }\n    effect: deny", '4: rules[0].when.file: unknown key; did you mean "files"?'),
+        (
+            "when: { files: [a] }\n    effect: allow\n    credential: c",
+            "6: rules[0].credential: a rule about touches has no use for a credential",
+        ),
+        (
+            "when: { files: [a] }\n    effect: deny\n    credential: c",
+            "6: rules[0].credential: a deny rule has no use for a credential",
+        ),
+        (ASKS, "4: rules[0].effect: require-approval is for touches: expected files, tools, acts, branches in"),
+        (
+            f"when: {{ repositories: [a/b], paths: [/a] }}\n    {ASKS}",
+            "5: rules[0].effect: require-approval is for touches",
+        ),
+        (
+            "when: { files: [a] }\n    effect: require-approval",
+            "5: rules[0].effect: require-approval without `approval`",
+        ),
+        (
+            "when: { files: [a] }\n    effect: deny\n    approval: { approvers: [a] }",
+            "6: rules[0].approval: only a rule with the effect require-approval",
+        ),
+        (f"when: {{ files: [a] }}\n    {ASKS}\n    reason: x", "7: rules[0].reason: nothing is denied yet"),
+    ],
+)
+def test_a_fault_of_a_protection_is_told_with_its_line(file: Path, rule: str, expected: str) -> None:
+    (told,) = faults(file, f"version: 1\nrules:\n  - id: r\n    {rule}\n")
+    assert told.startswith(f"policy.yaml:{expected}")
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ("count: 1", "6: rules[0].approval.approvers: required, but it is missing"),
+        ("approvers: []", "7: rules[0].approval.approvers: empty"),
+        ("approvers: a", "7: rules[0].approval.approvers: expected a list, write [a]"),
+        (
+            "approvers: [a]\n      approver: [b]",
+            '8: rules[0].approval.approver: unknown key; did you mean "approvers"?',
+        ),
+        ("approvers: [a]\n      count: 0", "8: rules[0].approval.count: Input should be greater than or equal to 1"),
+        ("approvers: [a]\n      count: '2'", '8: rules[0].approval.count: Input should be a valid integer; got "2"'),
+        ("approvers: [a]\n      expires_minutes: 61", "8: rules[0].approval.expires_minutes: Input should be less"),
+        ("approvers: [a]\n      expires_minutes: 0.5", "8: rules[0].approval.expires_minutes: Input should be a valid"),
+        ("approvers: [a]\n      window_minutes: 0", "8: rules[0].approval.window_minutes: Input should be greater"),
+        ("approvers: [a]\n      message: ''", "8: rules[0].approval.message: String should have at least 1"),
+        (
+            "approvers: [a]\n      requester_may_approve: 1",
+            "8: rules[0].approval.requester_may_approve: expected true or false; got the number 1",
+        ),
+        (
+            "approvers: [a]\n      requester_may_approve: 'true'",
+            '8: rules[0].approval.requester_may_approve: expected true or false; got "true"',
+        ),
+        (
+            "approvers: [a]\n      requester_may_approve:",
+            "8: rules[0].approval.requester_may_approve: expected true or false; got nothing",
+        ),
+        ("approvers: [a]\n      scopes: [ever]", "8: rules[0].approval.scopes[0]: expected 'once', 'session' or 'win"),
+        ("approvers: [a]\n      scopes: []", "8: rules[0].approval.scopes: empty"),
+    ],
+)
+def test_a_fault_of_an_approval_block_is_told_with_its_line(file: Path, block: str, expected: str) -> None:
+    head = "version: 1\nrules:\n  - id: r\n    when: { files: [a] }\n    effect: require-approval\n    approval:\n"
+    (told,) = faults(file, f"{head}      {block}\n")
+    assert told.startswith(f"policy.yaml:{expected}")
+
+
+def test_an_approval_that_is_no_mapping_is_a_fault(file: Path) -> None:
+    for wrong in ("", "[a]", "yes"):
+        text = (
+            f"version: 1\nrules:\n- id: r\n  when: {{ files: [a] }}\n  effect: require-approval\n  approval: {wrong}\n"
+        )
+        (told,) = faults(file, text)
+        assert told.startswith("policy.yaml:6: rules[0].approval: expected a mapping (key: value); got ")
+
+
+@pytest.mark.parametrize("word", ["false", "no", "off"])
+def test_requester_may_approve_takes_the_booleans_of_yaml(file: Path, word: str) -> None:
+    file.write_text(PROTECTED.replace("requester_may_approve: true", f"requester_may_approve: {word}"))
+    (approval,) = (one.approval for one in load(file).protections if one.rule_id == "merges")
+    assert approval is not None
+    assert approval.requester_may_approve is False
+
+
+def protection_doubts(file: Path, *rules: str) -> list[str]:
+    told = doubts(file, "".join(f"- {{id: r{index}, {rule}}}\n" for index, rule in enumerate(rules)))
+    return [line.split(": ", maxsplit=1)[1] for line in told]
+
+
+@pytest.mark.parametrize(
+    ("first", "warned"),
+    [
+        ("effect: deny, when: {tools: ['*']}", True),
+        ("effect: allow, when: {tools: ['*']}", True),
+        ("effect: deny, when: {acts: [dispatch, edit, shell, merge, push]}", True),
+        ("effect: deny, when: {branches: ['*'], repositories: ['*/*']}", True),
+        # What is not known is not allowed.
+        ("effect: allow, when: {branches: ['*']}", False),
+        # A merge is about no file.
+        ("effect: deny, when: {files: ['**']}", False),
+        ("effect: deny, when: {acts: [edit, shell, merge, push]}", False),
+        ("effect: deny, when: {tools: ['*'], users: [alice]}", False),
+        ("effect: deny, when: {tools: ['*'], files: ['**']}", False),
+        # It decides about requests.
+        ("effect: allow", False),
+    ],
+)
+def test_a_protection_after_one_that_matches_everything_is_a_warning(file: Path, first: str, *, warned: bool) -> None:
+    told = protection_doubts(file, first, "effect: deny, when: {acts: [push]}")
+    assert told == (['rules[1]: never reached: the rule "r0" before it matches everything'] if warned else [])
+
+
+def test_no_protection_hides_a_rule_about_requests(file: Path) -> None:
+    assert protection_doubts(file, "effect: deny, when: {tools: ['*']}", "effect: allow") == []
+
+
+def test_a_protection_that_some_requests_dodge_and_a_window_of_no_use_are_warnings(file: Path) -> None:
+    block = "effect: require-approval, approval: {approvers: [x], window_minutes: 5}"
+    models, window = protection_doubts(file, f"when: {{acts: [merge], models: [x], repositories: [a/b]}}, {block}")
+    assert models.startswith("rules[0].when.models: a request of agents or ")
+    assert models.endswith("this rule does not apply to it")
+    assert window == "rules[0].approval.window_minutes: of no use: scopes do not offer window"
+
+
+def test_a_group_that_only_approves_is_used(file: Path) -> None:
+    asks = "- {id: r, when: {files: [a]}, effect: require-approval, approval: {approvers: [x]}}\n"
+    assert doubts(file, asks, top="groups: {x: [y]}\n") == []
+
+
+# --- the policy of the development gateway ---------------------------------------------------------------------------
+
+DEV = DOCS.parent / "extproc" / "dev" / "policy.yaml"
+DEVELOPER = Principal("https://i#1", "alice", "person", "https://i", "1", groups=frozenset({"developers"}))
+
+
+def github(method: str, path: str) -> Facts:
+    return Facts(EndpointKind.GITHUB, Upstream.GITHUB_API, method, "api.github.com", path, None, "o/r")
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/repos/o/r/pulls/1/merge",
+        "/repos/o/r/contents/docs/a.md",
+        "/repos/o/r/contents",
+        "/repos/o/r/git/refs",
+        "/repos/o/r/git/refs/heads/main",
+        "/repos/o/r/git/refs/tags/v1",
+        "/repos/o/r/actions/workflows/ci.yml/dispatches",
+        "/REPOS/O/R/pulls/1/Merge/",
+    ],
+)
+def test_the_dev_policy_holds_every_write_to_github_that_it_allows(method: str, path: str) -> None:
+    policy = load(DEV)
+    facts = github(method, path)
+    assert policy.decide(DEVELOPER, facts).rule_id == "developers-github-held"
+    touches = touches_of_request(method, path, {}, EndpointKind.GITHUB)
+    (judged,) = policy.judge(DEVELOPER, facts, touches)
+    assert (judged.rule_id, judged.effect) == ("merges-and-pushes", Effect.REQUIRE_APPROVAL)
+    assert judged.touches == tuple(touches)
+
+
+@pytest.mark.parametrize("path", ["/repos/o/r/pulls", "/repos/o/r", "/repos/o/r/git/trees", "/repos/o/r/issues/1"])
+def test_the_dev_policy_denies_all_other_writes_to_github(path: str) -> None:
+    assert load(DEV).decide(DEVELOPER, github("POST", path)).effect is Effect.DENY
+    assert load(DEV).decide(DEVELOPER, github("GET", path)).effect is Effect.ALLOW
+
+
+@pytest.mark.parametrize("path", ["infra/prod.tf", "a/b/main.tf", ".github/workflows/ci.yml", "infra\\x", None])
+@pytest.mark.parametrize("act", [Act.EDIT, Act.SHELL])
+def test_the_dev_policy_asks_approvers_about_privileged_files(act: Act, path: str | None) -> None:
+    (judged,) = load(DEV).judge(DEVELOPER, CHAT, [Touch(act, "tool", path), Touch(act, "tool", "src/main.py")])
+    assert (judged.rule_id, judged.touches) == ("privileged-files", (Touch(act, "tool", path),))
+    assert judged.approval is not None
+    assert judged.approval.approvers == {"approvers"}
+    assert judged.approval.scopes == (Scope.ONCE, Scope.SESSION, Scope.WINDOW)
+
+
+def test_the_dev_policy_has_no_warnings() -> None:
+    assert warnings(DEV) == []
+
+
 KEYS = ["version", "rules", "id", "when", "effect", "groups", "models", "claims", "metadata", "masking", "secrets"]
 OF_MASKING = ["personal-data", "rule-files", "allow", "prompts", "off", "file", "name", "regex", "paths"]
-WORDS = st.sampled_from(["\n", *KEYS, *OF_MASKING])
+OF_APPROVAL = ["files", "acts", "tools", "require-approval", "approval", "approvers", "scopes"]
+WORDS = st.sampled_from(["\n", *KEYS, *OF_MASKING, *OF_APPROVAL])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
@@ -448,6 +734,9 @@ def test_the_schema_describes_every_condition_and_refuses_unknown_keys() -> None
     when = schema()["$defs"]["When"]
     assert when["additionalProperties"] is False
     assert all(condition["description"] for condition in when["properties"].values())
+    approval = schema()["$defs"]["ApprovalModel"]
+    assert approval["additionalProperties"] is False
+    assert all(key["description"] for key in approval["properties"].values())
     masking = schema()["$defs"]["MaskingModel"]
     assert masking["additionalProperties"] is False
     assert set(masking["properties"]) == {"secrets", "personal-data", "rule-files", "allow"}
@@ -461,9 +750,13 @@ def test_the_metadata_pattern_of_the_schema_is_one_that_editors_understand() -> 
 
 
 def test_the_example_in_the_guide_loads_without_a_warning(file: Path) -> None:
-    example, masking = re.findall(r"```yaml\n(.*?)```", (DOCS / "policy.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "policy.md").read_text(encoding="utf-8"), re.DOTALL)
+    example, protections, masking = blocks
     file.write_text(example)
     assert load(file).credentials() == {"copilot", "copilot-ci"}
+    assert warnings(file) == []
+    file.write_text(example + protections)
+    assert [one.rule_id for one in load(file).protections] == ["docs-of-infra", "privileged-files", "main-is-closed"]
     assert warnings(file) == []
     (file.parent / "rules").mkdir()
     (file.parent / "rules" / "acme.yaml").touch()

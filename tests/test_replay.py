@@ -139,6 +139,38 @@ def test_reasoning_and_tool_calls_are_shown_whether_their_arguments_are_json_or_
         assert fact in shown
 
 
+APPROVAL: dict[str, Any] = {
+    "id": "x1-1",
+    "rule": "privileged-files",
+    "state": "approved",
+    "why": None,
+    "granted": None,
+    "touches": [{"act": "edit", "tool": "edit", "path": "infra/x.tf"}, {"act": "merge", "tool": "m", "path": None}],
+    "requested_at": 1000.0,
+    "waited_ms": 61_500.0,
+    "verdicts": [
+        {"approver": "i#bob", "name": "bob", "approved": True, "reason": "reviewed", "scope": "once", "at": 1}
+    ],
+}
+
+
+def test_an_approval_is_shown_with_what_was_held_who_decided_why_and_how_long_it_took() -> None:
+    shown, _ = played(document(approvals=[APPROVAL, {**APPROVAL, "state": "expired", "verdicts": []}]))
+    words = " ".join(shown.split())
+    for fact in ("approval approved", "rule privileged-files", "infra/x.tf, merge", "waited 61.5 s", "bob: reviewed"):
+        assert fact in words
+    for fact in ("x1-1", "approval expired"):
+        assert fact in words
+    assert "covered by" not in words
+
+
+def test_an_approval_that_an_earlier_one_covered_names_it() -> None:
+    verdicts = [{**APPROVAL["verdicts"][0], "reason": ""}]
+    shown, _ = played(document(approvals=[{**APPROVAL, "granted": "x0-1", "verdicts": verdicts}]))
+    assert "covered by x0-1" in shown
+    assert "bob: no reason given" in " ".join(shown.split())
+
+
 def test_of_a_conversation_only_the_new_turn_is_shown() -> None:
     messages = [
         {"role": "system", "content": "be kind"},
@@ -177,6 +209,14 @@ def test_nothing_recorded_can_steer_the_terminal() -> None:
             ],
         },
         timing={"pieces": [[1.0, "0.text", 100]], "closed": 2.0},
+        approvals=[
+            {
+                **APPROVAL,
+                "rule": HOSTILE,
+                "touches": [{"act": "edit", "path": HOSTILE}],
+                "verdicts": [{"name": HOSTILE, "reason": HOSTILE}],
+            }
+        ],
     )
     shown, _ = played(hostile)
     assert not [char for char in shown if not (char.isprintable() or char == "\n")]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from extproc import config
@@ -10,7 +11,7 @@ from extproc.errors import ConfigError
 from extproc.keys.fingerprint_key import FILE_NAME
 from extproc.masking.finding import Direction
 from extproc.masking.masker import Masking
-from extproc.serve import _masking, clear_socket
+from extproc.serve import _masking, _notifier, clear_socket
 from tests.detecting import CACHE
 from tests.playbook import MASKED, SECRET
 
@@ -54,6 +55,32 @@ def test_the_rules_of_a_users_file_are_looked_for_beside_the_built_in_ones(tmp_p
 def test_a_policy_that_looks_for_nothing_masks_nothing(tmp_path: Path) -> None:
     found = masking_of(tmp_path, "masking: { secrets: { prompts: off, answers: off } }\n")
     assert masked(found, f"use {SECRET} now") == f"use {SECRET} now"
+
+
+async def notified(folder: Path, section: str) -> list[str]:
+    (folder / "policy.yaml").write_text("version: 1\nrules: []\n")
+    (folder / "gateway.yaml").write_text(f"{SETTINGS}notifications: {section}\n")
+    async with aiohttp.ClientSession() as session:
+        notifier = _notifier(config.load(folder / "gateway.yaml"), session, lambda: 0.0)
+        await notifier.aclose()
+    return notifier.channels
+
+
+async def test_every_webhook_and_every_line_of_the_apprise_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{'k' * 32}\n")
+    (tmp_path / "apprise").write_text("# ours\njson://127.0.0.1:1/a\n")
+    assert await notified(tmp_path, "{}") == []
+    section = "{ webhooks: [{ url: 'https://hooks.example', key_file: key }], apprise_file: apprise }"
+    assert await notified(tmp_path, section) == ["webhooks[0]", "apprise_file line 2"]
+
+
+async def test_a_webhook_without_a_usable_key_is_told_with_its_place(tmp_path: Path) -> None:
+    section = "{ webhooks: [{ url: 'https://hooks.example', key_file: key }] }"
+    with pytest.raises(ConfigError, match=r"notifications: webhooks\[0\]\.key_file: .*cannot be read"):
+        await notified(tmp_path, section)
+    (tmp_path / "key").write_text("k" * 31)
+    with pytest.raises(ConfigError, match=r"webhooks\[0\]\.key_file: expected at least 32 characters"):
+        await notified(tmp_path, section)
 
 
 def test_the_socket_of_a_dead_process_is_removed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from extproc import replay
-from extproc.dev import files, keys, upstream_leak, users
+from extproc.dev import demo_approval, files, keys, upstream_leak, users
 from extproc.errors import ExtprocError
 from extproc.keys.fingerprint_key import FILE_NAME, load_key
 from extproc.masking.fingerprint import Fingerprints
@@ -54,7 +54,9 @@ class _Tour:
         self._streaming_chat("leak")
         self._step(7, "The findings", "Where and when, never the secret itself; who has a secret can ask where it was.")
         self._findings(assignment.partition("=")[2])
-        self._step(8, "The record", "Who, by which rule, what was said, and when each piece was said.")
+        self._step(8, "alice asks for an edit", "infra/prod.tf is privileged: the answer waits for bob, twice.")
+        demo_approval.show(self.console, self.state, self._edit)
+        self._step(9, "The record", "Who, by which rule, what was said, and when each piece was said.")
         self._record(decision_id)
 
     def _streaming_chat(self, prompt: str = "count to 10") -> str:
@@ -70,6 +72,20 @@ class _Tour:
             raise ExtprocError(f"the gateway refused alice ({code}): does it run with {self.state}?") from None
         self.console.print(f"    decision {decision_id}", style="dim")
         return decision_id
+
+    def _edit(self, question: str) -> str:
+        """Ask, and say what the client was given in the end."""
+        given = ""
+        with self._ask(self._token("alice"), question, stream=True, tools=("edit",)) as response:
+            for line in response:
+                choices = json.loads(line[6:])["choices"] if line.startswith(b"data: {") else []
+                for choice in choices:
+                    delta = choice["delta"]
+                    given += delta.get("content") or ""
+                    for call in delta.get("tool_calls") or ():
+                        name = call["function"].get("name")
+                        given += f"a call of the tool {name}" if name else ""
+        return given
 
     def _upstream_view(self) -> None:
         seen = self._last_seen()
@@ -142,15 +158,19 @@ class _Tour:
         return keys.token_for(self.state, user, users.DEMO_USERS[user], now=time.time())
 
     @contextmanager
-    def _ask(self, token: str | None, text: str, *, stream: bool = False) -> Iterator[HTTPResponse]:
+    def _ask(
+        self, token: str | None, text: str, *, stream: bool = False, tools: tuple[str, ...] = ()
+    ) -> Iterator[HTTPResponse]:
         gateway = f"http://127.0.0.1:{self.ports.http}"
-        body = {"model": "gpt-5", "stream": stream, "messages": [{"role": "user", "content": text}]}
+        body: dict[str, Any] = {"model": "gpt-5", "stream": stream, "messages": [{"role": "user", "content": text}]}
+        if tools:
+            body["tools"] = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in tools]
         request = urllib.request.Request(f"{gateway}/chat/completions", json.dumps(body).encode())  # noqa: S310 - loopback
         request.add_header("content-type", "application/json")
         if token is not None:
             request.add_header("authorization", f"Bearer {token}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - loopback
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - loopback
                 yield response
         except urllib.error.HTTPError:
             raise

@@ -50,3 +50,7 @@ class AgentsDialect(JsonDialect):
     def stream(self) -> AnswerStream:
         """Return what gathers a streamed answer, in the events of chat."""
         return _CHAT.stream()
+
+    def refused_answer(self, body: bytes, text: str) -> bytes:
+        """Return an answer of chat, every choice of which says `text` alone."""
+        return _CHAT.refused_answer(body, text)

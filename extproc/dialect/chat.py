@@ -12,20 +12,22 @@ from typing import Any, Final
 import msgspec
 
 from extproc.conversation import Answer, Piece, Prompt
-from extproc.dialect.chat_answer import AnswerBuilder
+from extproc.dialect.chat_answer import MAX_CHOICES, AnswerBuilder, Tokens
+from extproc.dialect.chat_calls import Natural
 from extproc.dialect.chat_slots import SlotReader
-from extproc.dialect.json_api import as_text, read_answer
+from extproc.dialect.json_api import as_text, kept, read_answer, unparsed_piece
 from extproc.dialect.openai_error import openai_error
 from extproc.dialect.port import AnswerStream, BadAnswer, BadRequest, Reading
 from extproc.dialect.request_body import read_fields
 from extproc.dialect.sse import framed
 from extproc.errors import Refusal
-from extproc.json_body import encoded
+from extproc.json_body import decoded, encoded
 
 _REQUEST_FIELDS: Final = frozenset({"model", "messages", "tools", "stream"})
 
 # What every event of a stream carries, with the types it must have.
 _ENVELOPE: Final = {"id": str, "object": str, "created": int, "model": str}
+_KEPT: Final = {"id": str, "created": int, "model": str, "usage": Tokens}
 
 
 class ChatDialect:
@@ -37,6 +39,8 @@ class ChatDialect:
         | {"tool_call_id", "call_id", "cot_id", "encrypted_content", "reasoning_opaque", "signature"}
     )
     json_texts: AbstractSet[str] = frozenset({"arguments"})
+
+    _object = "chat.completion"
 
     def parse_request(self, body: bytes) -> Prompt:
         """Return what the request asks; raises `BadRequest`."""
@@ -73,9 +77,21 @@ class ChatDialect:
         """Return what gathers a streamed answer."""
         return ChatStream()
 
+    def refused_answer(self, body: bytes, text: str) -> bytes:
+        """Return an answer every choice of which says `text` alone, with the id, model and usage of `body`."""
+        tree = decoded(body)
+        choices = [self._said(index, text) for index in _indexes(tree)]
+        return encoded(
+            {"id": "", "object": self._object, "created": 0, "model": "", **kept(tree, _KEPT), "choices": choices}
+        )
+
     def error_body(self, refusal: Refusal, decision_id: str) -> bytes:
         """Return the refusal as the error object of OpenAI's API."""
         return openai_error(refusal, decision_id)
+
+    def _said(self, index: int, text: str) -> dict[str, Any]:
+        """Return a whole choice."""
+        return {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
 
 
 class ChatStream:
@@ -115,7 +131,7 @@ class ChatStream:
     def take_unparsed(self, text: str) -> list[Piece]:
         """Keep masked `data` that is no JSON object."""
         self._unparsed.append(text)
-        return [Piece("unparsed", text)]
+        return [unparsed_piece(text)]
 
     def done(self) -> None:
         """Note that `[DONE]` went to the client."""
@@ -159,6 +175,14 @@ def read_stream(fields: dict[str, Any]) -> bool:
     if not (stream is None or isinstance(stream, bool)):
         raise BadRequest("stream: expected true or false")
     return bool(stream)
+
+
+def _indexes(tree: Any) -> list[int]:  # noqa: ANN401 - decoded JSON
+    """Return the indexes of the choices of an answer, each once; 0 where there are none, or a choice has none."""
+    choices = tree.get("choices") if isinstance(tree, dict) else None
+    entries = choices if isinstance(choices, list) else []
+    indexes = dict.fromkeys(kept(entry, {"index": Natural}).get("index", 0) for entry in entries)
+    return list(indexes)[:MAX_CHOICES] or [0]
 
 
 def _check_message(where: str, message: object) -> None:

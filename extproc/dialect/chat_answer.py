@@ -47,7 +47,9 @@ class _Entry(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-class _Tokens(msgspec.Struct, gc=False):
+class Tokens(msgspec.Struct, gc=False):
+    """What an answer took."""
+
     prompt_tokens: Natural | None = None
     completion_tokens: Natural | None = None
 
@@ -57,7 +59,7 @@ class _Body(msgspec.Struct, gc=False):
 
     choices: list[_Entry] | None = None
     model: str | None = None
-    usage: _Tokens | None = None
+    usage: Tokens | None = None
     error: Any = None
 
 

@@ -19,6 +19,8 @@ _REQUEST_FIELDS: Final = frozenset({"model", "prompt", "suffix", "extra", "strea
 class CompletionsDialect(ChatDialect):
     """Implement `Dialect` for legacy completions."""
 
+    _object = "text_completion"
+
     def parse_request(self, body: bytes) -> Prompt:
         """Return what the request asks; raises `BadRequest`.
 
@@ -45,6 +47,10 @@ class CompletionsDialect(ChatDialect):
     def stream(self) -> AnswerStream:
         """Return what gathers a streamed answer."""
         return CompletionsStream()
+
+    def _said(self, index: int, text: str) -> dict[str, Any]:
+        """Return a whole choice."""
+        return {"index": index, "text": text, "logprobs": None, "finish_reason": "stop"}
 
 
 class CompletionsStream(ChatStream):

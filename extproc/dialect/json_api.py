@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -15,6 +17,12 @@ from extproc.errors import Refusal
 from extproc.json_body import encoded
 
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
+_TOO_DEEP: Final = "(nested too deeply)"
+
+# What calls have in chat, and in messages.
+_CALL: Final = re.compile(
+    r'"(?:tool_calls|function_call|partial_json)"\s*:\s*(?!\s|null|\[\s*\])|"type"\s*:\s*"\w*tool_use"'
+)
 
 
 class JsonDialect:
@@ -44,6 +52,10 @@ class JsonDialect:
     def stream(self) -> AnswerStream:
         """Return what keeps the events of a stream, though none is expected here."""
         return UnreadStream()
+
+    def refused_answer(self, body: bytes, text: str) -> bytes:  # noqa: ARG002 - the port's shape
+        """Return an object whose `message` is `text`."""
+        return encoded({"message": text})
 
     def error_body(self, refusal: Refusal, decision_id: str) -> bytes:
         """Return the refusal as the error object of OpenAI's API."""
@@ -124,4 +136,27 @@ def as_text(tree: Any) -> str:  # noqa: ANN401 - decoded JSON
     try:
         return encoded(tree).decode()
     except RecursionError:
-        return "(nested too deeply)"
+        return _TOO_DEEP
+
+
+def may_be_call(unparsed: str) -> bool:
+    """Say whether an event or a body that nobody understood may call a tool: clients may read more than we do."""
+    return unparsed == _TOO_DEEP or _CALL.search(unparsed) is not None
+
+
+def unparsed_piece(text: str) -> Piece:
+    """Return the piece of an event that nobody understood."""
+    return Piece("0.tool.unparsed" if may_be_call(text) else "unparsed", text)
+
+
+def kept(tree: Any, kinds: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - decoded JSON
+    """Return the members of an object that fit the types given for them, and can be written for any reader."""
+    found = {}
+    for name, kind in kinds.items() if isinstance(tree, dict) else ():
+        try:
+            msgspec.convert(tree.get(name), kind)
+            msgspec.json.encode(tree.get(name))
+        except (msgspec.ValidationError, UnicodeEncodeError, RecursionError):
+            continue
+        found[name] = tree[name]
+    return found

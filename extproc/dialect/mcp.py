@@ -13,11 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from extproc.conversation import Answer, Prompt, ToolCall
-from extproc.dialect.json_api import as_text, read_answer
+from extproc.dialect.json_api import as_text, kept, read_answer
 from extproc.dialect.mcp_answer import McpStream
 from extproc.dialect.port import BadAnswer, BadRequest
 from extproc.dialect.request_body import MAX_CONTAINERS, read_fields
 from extproc.errors import Refusal
+from extproc.json_body import decoded, encoded
 
 _MEMBERS: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _CALL_MEMBERS: Final = frozenset({"name", "arguments"})
@@ -77,6 +78,17 @@ class McpDialect:
         """Return what gathers the messages of a stream."""
         return McpStream()
 
+    def refused_answer(self, body: bytes, text: str) -> bytes:
+        """Return every response in `body`, also an error, as the result of a tool that failed and says `text`.
+
+        Requests and notifications of the server are left out. Without any response it is one whose id is null.
+        """
+        tree = decoded(body)
+        result = {"content": [{"type": "text", "text": text}], "isError": True}
+        ids = [kept(message, {"id": str | int}).get("id") for message in _responses(tree)]
+        answers = [{"jsonrpc": "2.0", "id": each, "result": result} for each in ids or [None]]
+        return encoded(answers if isinstance(tree, list) else answers[0])
+
     def error_body(self, refusal: Refusal, decision_id: str) -> bytes:
         """Return the refusal as a JSON-RPC error.
 
@@ -86,6 +98,11 @@ class McpDialect:
         data = {"code": refusal.code.value, "decision_id": decision_id}
         error = {"code": _REFUSED, "message": refusal.message, "data": data}
         return msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": error})
+
+
+def _responses(tree: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - decoded JSON
+    messages = tree if isinstance(tree, list) else [tree]
+    return [each for each in messages if isinstance(each, dict) and each.keys() & {"result", "error"}]
 
 
 def _split(body: bytes) -> list[bytes]:

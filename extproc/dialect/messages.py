@@ -12,11 +12,12 @@ from typing import Any, Final
 import msgspec
 
 from extproc.conversation import Answer, Piece, Prompt
-from extproc.dialect.messages_answer import AnswerBuilder, is_block_known, kind_of
+from extproc.dialect.json_api import kept
+from extproc.dialect.messages_answer import AnswerBuilder, Tokens, is_block_known, kind_of
 from extproc.dialect.port import BadAnswer, BadRequest, Form, Reading, Slot
 from extproc.dialect.request_body import read_fields
 from extproc.errors import Refusal
-from extproc.json_body import encoded
+from extproc.json_body import decoded, encoded
 
 _REQUEST_FIELDS: Final = frozenset({"model", "messages", "system", "tools", "stream"})
 
@@ -40,6 +41,7 @@ _ERROR_TYPES: Final = {
     503: "overloaded_error",
     529: "overloaded_error",
 }
+_KEPT: Final = {"id": str, "model": str, "usage": Tokens}
 
 
 class MessagesDialect:
@@ -92,6 +94,11 @@ class MessagesDialect:
     def stream(self) -> MessagesStream:
         """Return what gathers a streamed answer."""
         return MessagesStream()
+
+    def refused_answer(self, body: bytes, text: str) -> bytes:
+        """Return a message that says `text` alone, with the id, model and usage of `body`."""
+        said = {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn"}
+        return encoded({**_OWN_MESSAGE, **kept(decoded(body), _KEPT), **said})
 
     def error_body(self, refusal: Refusal, decision_id: str) -> bytes:
         """Return the refusal as the error object of Anthropic's API."""

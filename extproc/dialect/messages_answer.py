@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from extproc.conversation import Answer, Choice, Piece, ToolCall, Usage
-from extproc.dialect.json_api import as_text
+from extproc.dialect.json_api import as_text, unparsed_piece
 
 # Blocks that one answer may open; each call of a tool is one, and the longest turns of agents have some dozens.
 MAX_BLOCKS: Final = 1024
@@ -18,7 +18,9 @@ MAX_BLOCKS: Final = 1024
 _Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
-class _Tokens(msgspec.Struct, gc=False):
+class Tokens(msgspec.Struct, gc=False):
+    """What an answer took so far."""
+
     input_tokens: _Natural | None = None
     output_tokens: _Natural | None = None
 
@@ -40,7 +42,7 @@ class _Message(msgspec.Struct, gc=False):
     content: list[_Block] | None = None
     model: str | None = None
     stop_reason: str | None = None
-    usage: _Tokens | None = None
+    usage: Tokens | None = None
     input_tokens: _Natural | None = None
     error: Any = None
 
@@ -62,7 +64,7 @@ class _Event(msgspec.Struct, gc=False):
     content_block: _Block | None = None
     delta: _Delta | None = None
     message: _Message | None = None
-    usage: _Tokens | None = None
+    usage: Tokens | None = None
 
 
 class _Call(msgspec.Struct, gc=False):
@@ -175,7 +177,7 @@ class AnswerBuilder:
     def take_unparsed(self, text: str) -> list[Piece]:
         """Keep what nobody understood."""
         self._unparsed.append(text)
-        return [Piece("unparsed", text)]
+        return [unparsed_piece(text)]
 
     def answer(self) -> Answer:
         """Return what has been said so far."""
@@ -222,7 +224,7 @@ class AnswerBuilder:
         ]
         return all(taken)
 
-    def _take_usage(self, usage: _Tokens | None) -> None:
+    def _take_usage(self, usage: Tokens | None) -> None:
         # Each report counts from the beginning of the answer, and leaves out what did not change.
         if usage is not None:
             self._input_tokens = self._input_tokens if usage.input_tokens is None else usage.input_tokens

@@ -73,6 +73,7 @@ class AnswerStream(Protocol):
         """Add what a masked event says, and return its texts for the rhythm of the recording.
 
         An event nobody understands is no error: it is a piece of channel `unparsed`, and is in the answer's `unparsed`.
+        The first event that shows a call of a tool, or may, has a piece whose channel has `.tool.` in it.
         """
         ...
 
@@ -122,6 +123,14 @@ class Dialect(Protocol):
 
     def stream(self) -> AnswerStream:
         """Return what gathers a streamed answer."""
+        ...
+
+    def refused_answer(self, body: bytes, text: str) -> bytes:
+        """Return the whole (not streamed) answer `body` with `text` as all that the assistant says, ended normally.
+
+        No tool call is left in it; ids, model and usage stay. Works for any body, also one that is no answer of the
+        dialect.
+        """
         ...
 
     def error_body(self, refusal: Refusal, decision_id: str) -> bytes:

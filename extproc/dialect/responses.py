@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from extproc.conversation import Answer, Piece, Prompt
 from extproc.dialect.chat import read_stream
-from extproc.dialect.json_api import read_answer
+from extproc.dialect.json_api import kept, read_answer
 from extproc.dialect.openai_error import openai_error
 from extproc.dialect.port import BadAnswer, BadRequest, Reading, Slot
 from extproc.dialect.request_body import read_fields
 from extproc.dialect.responses_answer import FINISHED, AnswerBuilder
-from extproc.dialect.responses_ending import Shown
+from extproc.dialect.responses_ending import Shown, saying
 from extproc.dialect.responses_texts import (
     ItemKeys,
     Text,
@@ -29,6 +29,7 @@ from extproc.dialect.responses_texts import (
     stem_of,
 )
 from extproc.errors import Refusal
+from extproc.json_body import decoded, encoded
 
 # What a request builds on that was said elsewhere: the record names it, because it cannot show it.
 _CONTEXT: Final = ("previous_response_id", "conversation", "prompt")
@@ -41,6 +42,7 @@ _OPAQUE: Final = frozenset(
         *("encrypted_content", "fingerprint", "obfuscation", "partial_image_b64"),
     )
 )
+_KEPT: Final = {"id": str, "previous_response_id": str, "created_at": float, "model": str, "usage": dict[str, Any]}
 _PART_STEMS: Final = frozenset({"content_part", "reasoning_summary_part"})
 
 
@@ -80,6 +82,10 @@ class ResponsesDialect:
     def stream(self) -> ResponsesStream:
         """Return what gathers a streamed answer."""
         return ResponsesStream()
+
+    def refused_answer(self, body: bytes, text: str) -> bytes:
+        """Return a completed response that says `text` alone, with the ids, time, model and usage of `body`."""
+        return encoded(saying(text, kept(decoded(body), _KEPT)))
 
     def error_body(self, refusal: Refusal, decision_id: str) -> bytes:
         """Return the refusal as the error object of OpenAI's API."""

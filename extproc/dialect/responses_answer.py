@@ -18,6 +18,7 @@ from extproc.dialect.responses_texts import (
     ItemKeys,
     Text,
     call_text,
+    call_type_of,
     delta_slots,
     field_of,
     is_call,
@@ -97,8 +98,6 @@ class AnswerBuilder:
         self._take_response(f"response.{status}", response)
         if self._finish is None and isinstance(status, str):
             self._finish = status
-        if f"response.{status}" not in FINISHED:
-            self._take_output(response.get("output"))
 
     def text_of(self, channel: str) -> str:
         """Return what was said so far on a channel."""
@@ -117,6 +116,7 @@ class AnswerBuilder:
         stem, key = stem_of(kind), self._keys.of_event(tree)
         field, slots = field_of(stem), delta_slots(key, kind, tree)
         if field is None or not slots:
+            self._announce(key, stem)
             return False
         self._see(key, item_type_of(stem))
         for slot in slots:
@@ -134,9 +134,8 @@ class AnswerBuilder:
             self._model = model
         self._usage = _usage(response.get("usage")) or self._usage
         self._take_error(response.get("error"))
-        if kind not in FINISHED:
-            return not response.get("output")
-        self._finish = self._finish or _finish_reason(FINISHED[kind], response)
+        if kind in FINISHED:
+            self._finish = self._finish or _finish_reason(FINISHED[kind], response)
         self._take_output(response.get("output"))
         return True
 
@@ -203,6 +202,7 @@ class AnswerBuilder:
             return True
         name = next((name for name in _WHOLE_TEXTS if isinstance(tree.get(name), str)), None)
         if not is_whole or field is None or name is None:
+            self._announce(key, stem)
             return not _rest(tree, ())
         self._see(key, item_type_of(stem))
         channel = part_prefix(key, tree, stem) + stem
@@ -212,6 +212,13 @@ class AnswerBuilder:
             self._transcript.settle(key, channel, field, tree[name])
         self._note_rest(tree, _LABELS | {name, "error"})
         return True
+
+    def _announce(self, key: str, stem: str) -> None:
+        """Open the call that an event tells of, where no item has: this may be the first that a client shows of it."""
+        call_type = call_type_of(stem)
+        if call_type is not None:
+            self._see(key, call_type)
+            self._transcript.carry(key, "", "" if call_type in _NAMED else call_type, "")
 
     def _take_part(self, key: str, text: Text | None, part: object, *, is_whole: bool) -> None:
         if text is None:

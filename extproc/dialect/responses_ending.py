@@ -37,6 +37,7 @@ _RESPONSE: Final[dict[str, Any]] = {
     "top_p": None,
     "usage": None,
 }
+_TEXT: Final[dict[str, Any]] = {"type": "output_text", "annotations": [], "logprobs": []}
 
 # By the stem of the events of a text: the type of its part, and the member of both that holds it.
 _PARTS: Final = {
@@ -115,8 +116,7 @@ class Shown:
             if item.get("type") == "message":
                 output.append(item)
         output.append(_say(events, self._next_index, text))
-        end = {"status": "completed", "error": None, "incomplete_details": None, "output": output}
-        events.add("completed", response={**_RESPONSE, **response, **end})
+        events.add("completed", response=_completed(response, output))
         return b"".join(events.data)
 
     def _take_item(self, kind: str, tree: dict[str, Any], item: object) -> None:
@@ -150,6 +150,11 @@ class Shown:
         if stem:
             is_done = kind.endswith(".done")
             shown.parts[prefix] = _Part(stem, prefix + stem, place[1], int(place[2]), part, is_done)
+
+
+def saying(text: str, response: dict[str, Any]) -> dict[str, Any]:
+    """Return a whole response that says `text` alone; `response` are the members it has of its own."""
+    return _completed(response, [_message(0, text)])
 
 
 class _Events:
@@ -216,17 +221,26 @@ def _blank(value: object) -> object:
     return type(value)() if isinstance(value, str | list | dict) else value
 
 
+def _completed(response: dict[str, Any], output: list[dict[str, Any]]) -> dict[str, Any]:
+    end = {"status": "completed", "error": None, "incomplete_details": None, "output": output}
+    return {**_RESPONSE, **response, **end}
+
+
+def _message(index: int, text: str) -> dict[str, Any]:
+    """Return the item at `index` of the output, a message of its own that says `text`."""
+    message = {"id": f"msg_gateway_{index}", "type": "message", "role": "assistant", "status": "completed"}
+    return {**message, "content": [{**_TEXT, "text": text}]}
+
+
 def _say(events: _Events, index: int, text: str) -> dict[str, Any]:
     """Write a message of its own that says `text`; return it."""
-    message = {"id": f"msg_gateway_{index}", "type": "message", "role": "assistant"}
-    begun = {**message, "status": "in_progress", "content": []}
-    place = {"output_index": index, "item_id": message["id"], "content_index": 0}
-    part = {"type": "output_text", "annotations": [], "logprobs": []}
-    whole = {**message, "status": "completed", "content": [{**part, "text": text}]}
+    whole = _message(index, text)
+    begun = {**whole, "status": "in_progress", "content": []}
+    place = {"output_index": index, "item_id": whole["id"], "content_index": 0}
     events.add("output_item.added", output_index=index, item=begun)
-    events.add("content_part.added", **place, part={**part, "text": ""})
+    events.add("content_part.added", **place, part={**_TEXT, "text": ""})
     events.add("output_text.delta", **place, delta=text, logprobs=[])
     events.add("output_text.done", **place, text=text, logprobs=[])
-    events.add("content_part.done", **place, part={**part, "text": text})
+    events.add("content_part.done", **place, part={**_TEXT, "text": text})
     events.add("output_item.done", output_index=index, item=whole)
     return whole

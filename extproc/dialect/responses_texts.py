@@ -23,6 +23,7 @@ MAX_ITEMS: Final = 1024
 # Names out of a stream become part of a channel's name, which the record shows: only names that are a word may.
 _WORD: Final = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _CALL_STEM: Final = re.compile(r"(\w+_call|mcp_approval_request)_(?:arguments|input|code)")
+_CALL_EVENT: Final = re.compile(r"(\w+?_call|mcp_approval_request)(?!_output)(?:_\w+)?")
 _TEXT_STEMS: Final = frozenset({"output_text", "refusal", "text", "audio.transcript", "output_audio_transcript"})
 # Pieces of sound are decoded one by one: a text held back and joined to the next would break them.
 _BINARY_STEMS: Final = frozenset({"audio", "output_audio"})
@@ -123,6 +124,13 @@ def field_of(stem: str) -> Field | None:
     if stem.startswith("reasoning"):
         return Field.REASONING
     return Field.CALL if _CALL_STEM.fullmatch(stem) else None
+
+
+@lru_cache(maxsize=256)
+def call_type_of(stem: str) -> str | None:
+    """Return the type of the call that events of this kind tell of, though they may say nothing themselves."""
+    told = _CALL_EVENT.fullmatch(stem)
+    return told and told[1]
 
 
 @lru_cache(maxsize=256)

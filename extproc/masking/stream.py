@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from extproc import json_body
+from extproc.approval.gate import Gate
+from extproc.approval.touch import Touch
 from extproc.conversation import Answer, Piece
 from extproc.dialect.port import AnswerStream, Dialect, Reading, Slot
 from extproc.dialect.sse import SseEvent, SseParser, is_clean, rewritten
@@ -101,8 +104,18 @@ class MaskedStream:
     After a finding that policy blocks, the answer is ended in the dialect's own way, and what else comes is dropped.
     """
 
-    def __init__(self, dialect: Dialect, masker: Masker, *, max_event_bytes: int) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        masker: Masker,
+        *,
+        max_event_bytes: int,
+        is_privileged: Callable[[Touch], bool] | None = None,
+    ) -> None:
+        """Start a stream; with `is_privileged`, what may touch something privileged is kept until somebody decides."""
         self.masker = masker
+        self._gate: Gate[_Waiting] | None = None if is_privileged is None else Gate(dialect.stream(), is_privileged)
+        self._finished = False
         self.pieces: list[Piece] = []
         """The texts that left since somebody last emptied this list."""
         self._answers: AnswerStream = dialect.stream()
@@ -126,7 +139,10 @@ class MaskedStream:
         """Take the end of the stream and return the rest."""
         released = self._take(self._parser.finish())
         self._close("")
+        self._finished = True
         rest = self._leave()
+        if self._gate is not None and not self._ended:
+            rest += self._all_sent(self._gate.finish())
         # What came last may have no blank line, and pass what waits.
         apart = b"\n\n" if released and rest and not _BLANK_LINE.search(self._tail) else b""
         return released + self._sending(apart + rest)
@@ -138,7 +154,21 @@ class MaskedStream:
     @property
     def holding(self) -> bool:
         """Say whether anything waits."""
-        return bool(self._queue)
+        return bool(self._queue) or (self._gate is not None and self._gate.keeping)
+
+    def asks(self) -> Answer | None:
+        """Return the answer so far where what is kept of it is known, so that it can be judged."""
+        if self._gate is None or self._ended or (self._queue and not self._finished):
+            return None
+        return self._gate.asks(ended=self._finished)
+
+    def release(self) -> bytes:
+        """Return what was kept: it may go on as if nothing had been."""
+        return b"" if self._gate is None or self._ended else self._sending(self._all_sent(self._gate.open()))
+
+    def refuse(self, text: str) -> bytes:
+        """Return the end of the answer without what was kept, `text` its last words; what else comes is dropped."""
+        return self._sending(self._end(text))
 
     # --- events in ----------------------------------------------------------------------------------------------
 
@@ -241,11 +271,27 @@ class MaskedStream:
     def _leave(self) -> bytes:
         """Return the bytes of all events that may leave now."""
         if self.masker.blocked is not None:
-            return self._end()
+            return self._end(blocked_message(self.masker.blocked))
         released: list[bytes] = []
         while self._queue and not self._queue[0].undecided:
-            released.append(self._sent(self._queue.popleft()))
+            waiting = self._queue.popleft()
+            passes = [waiting] if self._gate is None else self._gate.take(waiting, self._seen(self._gate, waiting))
+            released.append(self._all_sent(passes))
         return b"".join(released)
+
+    def _all_sent(self, events: list[_Waiting]) -> bytes:
+        return b"".join(map(self._sent, events))
+
+    def _seen(self, gate: Gate[_Waiting], waiting: _Waiting) -> list[Piece]:
+        """Return what an event says that may be kept, and so was not taken."""
+        if waiting.tree is None:
+            if (waiting.event.data or b"").strip():
+                gate.shadow.done()
+            return []
+        if waiting.channels is _UNPARSED:
+            return gate.shadow.take_unparsed(waiting.tree["data"])
+        gate.shadow.read(waiting.event.event, waiting.tree)
+        return gate.shadow.take(waiting.event.event, waiting.tree)
 
     def _sent(self, waiting: _Waiting) -> bytes:
         event, tree, data = waiting.event, waiting.tree, waiting.event.data or b""
@@ -263,13 +309,13 @@ class MaskedStream:
                 data = json_body.encoded(tree)
         return rewritten(event, data) if waiting.changed else event.raw
 
-    def _end(self) -> bytes:
+    def _end(self, text: str) -> bytes:
         if self._ended:
             return b""
         self._ended = True
         self._queue.clear()
         self._lines.clear()
-        ending = self._answers.ending(blocked_message(self.masker.blocked or ""))
+        ending = self._answers.ending(text)
         # What left last may be without its blank line.
         return ending if _BLANK_LINE.search(self._tail) else b"\n\n" + ending
 

@@ -97,6 +97,7 @@ def closing(
     timing: Timing,
     findings: Sequence[Finding] = (),
     masking: Mapping[str, Any] | None = None,
+    approvals: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Build the entry that must be durable before the end of the response is released.
 
@@ -124,6 +125,7 @@ def closing(
         },
         "findings": msgspec.to_builtins(list(findings)),
         "masking": masking,
+        "approvals": list(approvals),
     }
 
 
@@ -145,7 +147,7 @@ def interrupted(exchange_id: str, now: float) -> dict[str, Any]:
 
 
 def merged(opened: Mapping[str, Any], closed: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Join the entries of an exchange into its document; those made before there was masking have no findings."""
+    """Join the entries of an exchange into its document; old ones lack the members that came later."""
     if closed is None:
         closed = {"outcome": "open", "error": None, "closed_at": None, "response": None, "timing": None}
     return {
@@ -153,6 +155,7 @@ def merged(opened: Mapping[str, Any], closed: Mapping[str, Any] | None) -> dict[
         **closed,
         "findings": [*opened.get("findings", ()), *closed.get("findings", ())],
         "masking": {**(opened.get("masking") or {}), **(closed.get("masking") or {})} or None,
+        "approvals": closed.get("approvals", []),
     }
 
 

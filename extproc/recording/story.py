@@ -46,6 +46,8 @@ class Story:
     timing: Timing = field(default_factory=Timing)
     findings: list[Finding] = field(default_factory=list)
     masking: dict[Direction, Any] = field(default_factory=dict)
+    approvals: list[dict[str, Any]] = field(default_factory=list)
+    _session: str | None = None
 
     def elapsed(self) -> float:
         """Return the milliseconds since the opening."""
@@ -69,6 +71,17 @@ class Story:
         """Note that the upstream's answer was passed on whole."""
         self.outcome = Outcome.COMPLETED if (self.status or 0) < 400 else Outcome.UPSTREAM_ERROR
 
+    def session(self, sessions: Sessions) -> str:
+        """Return the session this exchange belongs to."""
+        if self._session is None:
+            if self.request is None:
+                raise ValueError("an exchange without request headers has no session")
+            client = self.request.client
+            named = client.session_id or client.interaction_id
+            principal = "" if self.principal is None else self.principal.id
+            self._session = sessions.name(principal, named, client.user_agent, self.now)
+        return self._session
+
     def opening(self, sessions: Sessions, policy_digest: str, shown: Mapping[str, str | None]) -> dict[str, Any]:
         """Return the entry that must be durable before the request leaves.
 
@@ -80,12 +93,7 @@ class Story:
         client = request.client
         return document.opening(
             exchange_id=self.id,
-            session=sessions.name(
-                "" if self.principal is None else self.principal.id,
-                client.session_id or client.interaction_id,
-                client.user_agent,
-                self.now,
-            ),
+            session=self.session(sessions),
             opened_at=self.opened_at,
             principal=self.principal,
             decision=self.decision,
@@ -115,6 +123,7 @@ class Story:
             timing=self.timing,
             findings=self._findings(Direction.ANSWER),
             masking=self._masking(Direction.ANSWER),
+            approvals=self.approvals,
         )
 
     def _findings(self, direction: Direction) -> list[Finding]:

@@ -92,7 +92,7 @@ class SqliteRecorder:
             # Prompts are nobody else's business; SQLite gives its other files the mode of this one.
             path.touch(mode=0o600, exist_ok=True)
             self._lock = undo.enter_context(_hold(path.with_name(f"{path.name}.{self._instance}.lock")))
-            self._connection = undo.enter_context(closing_context(_connect(path, self._busy_seconds)))
+            self._connection = undo.enter_context(closing_context(connect(path, self._busy_seconds)))
             self._connection.executescript(_SCHEMA + sqlite_findings.SCHEMA)
             self.interrupted = _close_orphans(self._connection, path, now)
         except (sqlite3.Error, OSError) as failure:
@@ -195,7 +195,8 @@ def _resolve(futures: list[asyncio.Future[None]], failure: StoreUnavailable | No
             future.set_exception(failure)
 
 
-def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
+def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """Open the file for writing, so that what is committed survives a power cut; any one thread may use it."""
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -213,7 +214,7 @@ def _hold(path: Path) -> TextIO:
     return file
 
 
-def _alive(path: Path) -> bool:
+def alive(path: Path) -> bool:
     """Say whether the process that holds this lock file still lives; remove the file if not."""
     try:
         descriptor = os.open(path, os.O_RDWR)
@@ -233,7 +234,7 @@ def _close_orphans(connection: sqlite3.Connection, path: Path, now: float) -> in
     """Close what dead processes left open as interrupted; return how many exchanges that were."""
     open_rows = "SELECT {} FROM opening o LEFT JOIN closing c USING (id) WHERE c.id IS NULL"
     instances = {row[0] for row in connection.execute(open_rows.format("DISTINCT o.instance"))}
-    dead = [one for one in instances if not _alive(path.with_name(f"{path.name}.{one}.lock"))]
+    dead = [one for one in instances if not alive(path.with_name(f"{path.name}.{one}.lock"))]
     closed = 0
     for instance in dead:
         ids = connection.execute(open_rows.format("o.id") + " AND o.instance = ?", (instance,)).fetchall()

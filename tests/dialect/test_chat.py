@@ -194,7 +194,8 @@ def test_what_is_gathered_never_depends_on_where_chunks_are_cut(events: list[byt
         assert said.get(f"{choice['index']}.reasoning", "") == choice["reasoning"]
         for position, call in enumerate(choice["tool_calls"]):
             assert said[f"{choice['index']}.tool.{position}"] == call["arguments"]
-    assert said.get("unparsed", "") == "".join(answer["unparsed"] or [])
+    unparsed = [text for channel, text in gathered["pieces"] if channel.endswith("unparsed")]
+    assert unparsed == (answer["unparsed"] or [])
 
 
 @given(st.lists(st.binary()))
@@ -208,7 +209,7 @@ def test_an_event_nested_deeper_than_can_be_written_is_recorded_as_unparsed() ->
         tree = {"x": tree}
     stream = DIALECT.stream()
     assert stream.read("message", tree).slots == []
-    assert stream.take("message", tree) == [Piece("unparsed", "(nested too deeply)")]
+    assert stream.take("message", tree) == [Piece("0.tool.unparsed", "(nested too deeply)")]
     assert stream.take("message", {"error": tree}) == []
     assert (stream.answer().error, stream.answer().unparsed) == ("(nested too deeply)", ["(nested too deeply)"])
 

@@ -19,6 +19,8 @@ import pytest_asyncio
 
 from extproc import wire
 from extproc._pb import ext_proc_pb2 as pb
+from extproc.approval.approval import Request as ApprovalRequest
+from extproc.approval.waiting import NotHeld
 from extproc.config import DEFAULT_HOSTS
 from extproc.conversation import Piece
 from extproc.credential import Credential
@@ -252,6 +254,12 @@ class Parts:
         self.check("credential")
         return CREDENTIAL
 
+    async def wait(self, request: ApprovalRequest) -> NotHeld:
+        return NotHeld("Nobody approves here.")
+
+    async def aclose(self) -> None:
+        """Nobody waits."""
+
     async def append(self, opening: Any, closing: Any) -> None:
         self.check("opening" if opening and not closing else "closing")
         if self.broken == "store" or (self.broken == "store at the end" and closing is not None):
@@ -348,9 +356,15 @@ async def inside(gateway: Gateway) -> AsyncIterator[Inside]:
     )
     bounds = Bounds(max_exchanges=4, idle_seconds=60, total_seconds=600, drain_seconds=0.2, end_reason_seconds=0.5)
     processor = Processor(
-        rules=rules, identities=parts, credentials=parts, recorder=parts, metrics=Metrics(), bounds=bounds,
+        rules=rules,
+        identities=parts,
+        credentials=parts,
+        approvers=parts,
+        recorder=parts,
+        metrics=Metrics(),
+        bounds=bounds,
         now=lambda: clock[0],
-    )  # fmt: skip
+    )
     server = Server(processor, bounds, addresses=[f"unix:{gateway.socket}"])
     await server.start()
     try:

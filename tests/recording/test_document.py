@@ -162,6 +162,7 @@ def test_a_closing_says_what_was_answered_and_when() -> None:
         },
         "findings": [],
         "masking": None,
+        "approvals": [],
     }
 
 
@@ -211,12 +212,18 @@ def test_each_entry_has_its_own_findings_and_the_document_has_all_in_order() -> 
     assert (open_document["findings"], open_document["masking"]) == ([FOUND], {"prompt": {"detectors": "d1"}})
 
 
-def test_entries_from_before_masking_join_to_a_document_without_findings() -> None:
+def test_old_entries_join_to_a_document_without_findings_and_approvals() -> None:
     old_opening, old_closing = (
-        {key: value for key, value in entry.items() if key not in {"findings", "masking"}}
+        {key: value for key, value in entry.items() if key not in {"findings", "masking", "approvals"}}
         for entry in (opened(), closed())
     )
     assert merged(old_opening, old_closing) == merged(opened(), closed())
+
+
+def test_a_document_has_the_approvals_of_its_closing() -> None:
+    asked = [{"id": "x1-1", "state": "approved"}]
+    assert merged(opened(), closed(approvals=asked))["approvals"] == asked
+    assert merged(opened(), None)["approvals"] == []
 
 
 def test_a_document_without_its_closing_is_open_and_has_the_same_keys() -> None:

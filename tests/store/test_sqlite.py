@@ -36,7 +36,7 @@ def opening(exchange_id: str, *, session: str = "s1", at: float = NOW, **changes
 
 def ending(exchange_id: str, *, at: float = NOW + 1, outcome: str = "completed") -> dict[str, Any]:
     entry = {"v": 1, "id": exchange_id, "closed_at": at, "outcome": outcome, "response": {"status": 200}}
-    return {**entry, "findings": [], "masking": None}
+    return {**entry, "findings": [], "masking": None, "approvals": []}
 
 
 @asynccontextmanager
@@ -71,6 +71,7 @@ async def test_entries_are_read_back_merged_into_one_document(path: Path) -> Non
         "closed_at": None,
         "response": None,
         "timing": None,
+        "approvals": [],
     }
     assert after == {**opening("a"), **ending("a")}
 

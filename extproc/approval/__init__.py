@@ -1,0 +1,1 @@
+"""Hold what touches something privileged until a person has decided."""

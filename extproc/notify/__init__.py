@@ -1,0 +1,1 @@
+"""Tell people and programs that an approval waits, or has ended."""
