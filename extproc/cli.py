@@ -21,7 +21,7 @@ from rich.table import Table
 from extproc import config as config_file
 from extproc import logs, policy_file, replay
 from extproc.approval.touch import Act
-from extproc.commands import approvals, explain_policy, findings
+from extproc.commands import approvals, console, explain_policy, findings
 from extproc.commands.options import (
     DEFAULT_STATE,
     WIDE_TERMINAL,
@@ -52,6 +52,7 @@ app.add_typer(sessions, name="sessions")
 app.add_typer(findings.app, name="findings")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(dev, name="dev")
+app.command("console")(console.console)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Verify tokens as the settings say: for the service, and once for a command that acts."""
+"""Verify tokens as the settings say: for the approvals API, and once for a command that acts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import aiohttp
 
@@ -17,10 +18,18 @@ from extproc.secret import Secret
 
 async def identify(config: Config, token: Secret, now: Callable[[], float]) -> Principal:
     """Return the principal of a token, verified exactly as the gateway does it; raises Refused and ConfigError."""
+    async with verifier_of(config, now) as verifier:
+        return await verifier.verify(token)
+
+
+@asynccontextmanager
+async def verifier_of(config: Config, now: Callable[[], float]) -> AsyncIterator[Verifier]:
+    """Verify tokens exactly as the gateway does it, with an HTTP session of its own; raises ConfigError."""
+    # No cookies and no proxy of the environment: what is asked here decides who gets in.
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         verifier = Verifier(config.issuers, session=session, now=now, graph=graph_of(config, session, now))
         try:
-            return await verifier.verify(token)
+            yield verifier
         finally:
             await verifier.aclose()
 

@@ -9,9 +9,8 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +19,7 @@ from extproc import config as config_file
 from extproc.approval import change
 from extproc.approval.approval import Approval, Scope, State, Verdict
 from extproc.approval.event import Event, View
+from extproc.approval.row import detail, row
 from extproc.approval.touch import Touch
 from extproc.commands.options import DEFAULT_STATE, WIDE_TERMINAL, JsonOption, LimitOption, StateOption, print_json
 from extproc.errors import ConfigError, ExtprocError
@@ -96,8 +96,7 @@ def show_approval(
     if approval is None:
         raise ExtprocError("unknown: No approval has this id.")
     if as_json:
-        history = [_event(event) for event in events]
-        print_json({**row(approval, view.at), "proposal": approval.request.proposal, "events": history})
+        print_json(detail(approval, events, view.at))
     else:
         print(printable("\n".join(_description(approval, events, view.at))))  # noqa: T201 - this is the terminal
         print()  # noqa: T201
@@ -132,31 +131,6 @@ def deny(  # noqa: PLR0917
         raise ConfigError("--reason: expected a reason, which the developer is told")
     principal = _principal(state, config, token, as_user)
     _answer(state, approval_id, principal, approved=False, reason=reason, scope=Scope.ONCE)
-
-
-def row(approval: Approval, now: float) -> dict[str, Any]:
-    """Return an approval as one JSON object, without the proposed change."""
-    request = approval.request
-    return {
-        "id": request.id,
-        "state": approval.state,
-        "user": request.name,
-        "principal": request.principal,
-        "rule": request.rule.rule_id,
-        "message": request.rule.message,
-        "approvers": sorted(request.rule.approvers),
-        "count": request.rule.count,
-        "scopes": list(request.rule.scopes),
-        "touches": [msgspec.to_builtins(touch) for touch in request.touches],
-        "exchange": request.exchange,
-        "session": request.session,
-        "model": request.model,
-        "requested_at": request.requested_at,
-        "expires_at": request.expires_at,
-        "seconds_left": max(0.0, request.expires_at - now) if approval.state is State.PENDING else None,
-        "ended_at": approval.ended_at,
-        "verdicts": [msgspec.to_builtins(verdict) for verdict in approval.verdicts],
-    }
 
 
 def _with_store(state: Path, work: Callable[[Answers], Awaitable[T]]) -> T:
@@ -236,13 +210,6 @@ def _happened(event: Event) -> str:
         what = f"approved for {verdict.scope}" if verdict.approved else "denied"
         return f"{what}{by}{place}{f': {verdict.reason}' if verdict.reason else ''}"
     return f"{event.state if event.document is None and event.who is None else event.kind}{by}{place}"
-
-
-def _event(event: Event) -> dict[str, Any]:
-    # The request is the row itself.
-    verdict = msgspec.to_builtins(event.document) if isinstance(event.document, Verdict) else None
-    facts = {"sequence": event.sequence, "kind": event.kind, "state": event.state, "at": event.at}
-    return {**facts, "who": event.who, "name": event.name, "address": event.address, "verdict": verdict}
 
 
 def _touch(touch: Touch) -> str:

@@ -34,6 +34,7 @@ class Ports:
     upstream: int = 8090
     ops: int = 9464
     admin: int = 9901
+    console: int = 8088
 
     @property
     def issuer_url(self) -> str:

@@ -1,4 +1,4 @@
-"""Start and supervise the whole gateway on one machine: dev issuer, demo upstream, ext_proc service, Envoy."""
+"""Start and supervise the whole gateway on one machine: dev issuer, demo upstream, ext_proc service, Envoy, console."""
 
 from __future__ import annotations
 
@@ -45,12 +45,14 @@ def envoy_binary() -> str:
     return found
 
 
-def commands(state: Path) -> dict[str, list[str]]:
+def commands(state: Path, ports: files.Ports) -> dict[str, list[str]]:
     """Return the command line of each supervised process."""
     flags = ["--concurrency", "2", "-l", "warn", "--disable-hot-restart", "--file-flush-interval-msec", "500"]
+    extproc, config = [sys.executable, "-m", "extproc"], ["--config", str(state / "gateway.yaml")]
     return {
-        "serve": [sys.executable, "-m", "extproc", "serve", "--config", str(state / "gateway.yaml")],
+        "serve": [*extproc, "serve", *config],
         "envoy": [envoy_binary(), "-c", "envoy.yaml", *flags],
+        "console": [*extproc, "console", *config, "--listen", f"127.0.0.1:{ports.console}"],
     }
 
 
@@ -62,7 +64,7 @@ async def run(state: Path, ports: files.Ports, upstream_url: str | None, announc
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with _dev_servers(state, ports, demo=upstream_url is None), supervised(state) as failed:
+    async with _dev_servers(state, ports, demo=upstream_url is None), supervised(state, ports) as failed:
         await _ready(state, ports, stop)
         if not stop.is_set():
             announce(_banner(state, ports, upstream_url))
@@ -91,13 +93,14 @@ async def _dev_servers(state: Path, ports: files.Ports, *, demo: bool) -> AsyncI
 
 
 @asynccontextmanager
-async def supervised(state: Path) -> AsyncIterator[asyncio.Future[None]]:
+async def supervised(state: Path, ports: files.Ports) -> AsyncIterator[asyncio.Future[None]]:
     """Run the processes, restarting those that die; the future fails when one keeps dying.
 
     On the way out the ext_proc service ends first, so that it can finish what runs while Envoy still serves it.
     """
     (state / "logs").mkdir(exist_ok=True)
-    supervisors = {name: asyncio.create_task(_supervise(name, line, state)) for name, line in commands(state).items()}
+    lines = commands(state, ports)
+    supervisors = {name: asyncio.create_task(_supervise(name, line, state)) for name, line in lines.items()}
     failed = asyncio.ensure_future(_first_failure(list(supervisors.values())))
     try:
         yield failed
@@ -128,7 +131,7 @@ async def _supervise(name: str, command: list[str], state: Path) -> None:
             code = await process.wait()
         finally:
             await _end(process)
-        if name == "serve" and code == 2:
+        if name in {"serve", "console"} and code == 2:
             raise StartFailed(f"{name} refused its configuration; see {state / 'logs' / name}.log")
         await asyncio.sleep(_RESTART_SECONDS)
 
@@ -151,12 +154,13 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 async def _ready(state: Path, ports: files.Ports, stop: asyncio.Event) -> None:
-    """Wait until the service takes exchanges and Envoy has its clusters and listeners."""
+    """Wait until the service takes exchanges, Envoy has its clusters and listeners, and the console answers."""
     deadline = time.monotonic() + _READY_SECONDS
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
         for url, expected in (
             (f"http://127.0.0.1:{ports.ops}/readyz", 200),
             (f"http://127.0.0.1:{ports.admin}/ready", 200),
+            (f"http://127.0.0.1:{ports.console}/api/v1/approvals", 401),  # it wants a token
         ):
             while not stop.is_set() and not await _answers(session, url, expected):
                 if time.monotonic() > deadline:
@@ -173,7 +177,8 @@ async def _answers(session: aiohttp.ClientSession, url: str, expected: int) -> b
 
 
 def _check_free(ports: files.Ports, *, demo: bool) -> None:
-    wanted = {ports.http, ports.https, ports.issuer, ports.ops, ports.admin} | ({ports.upstream} if demo else set())
+    wanted = {ports.http, ports.https, ports.issuer, ports.ops, ports.admin, ports.console}
+    wanted |= {ports.upstream} if demo else set()
     taken = [port for port in sorted(wanted) if not _free(port)]
     if taken:
         raise ConfigError(f"port {', '.join(map(str, taken))} of 127.0.0.1 is in use; is the gateway already running?")
@@ -194,7 +199,8 @@ def _banner(state: Path, ports: files.Ports, upstream_url: str | None) -> str:
     sent_to = upstream_url or f"http://127.0.0.1:{ports.upstream} (demo)"
     return (
         f"ready  gateway {gateway} and https://127.0.0.1:{ports.https}  issuer {ports.issuer_url}  upstream {sent_to}  "
-        f"metrics http://127.0.0.1:{ports.ops}/metrics  state {state}\n\n"
+        f"metrics http://127.0.0.1:{ports.ops}/metrics  approvals http://127.0.0.1:{ports.console}/api/v1/approvals  "
+        f"state {state}\n\n"
         "Try it in a second shell:\n\n"
         f"  export EXTPROC_STATE_DIR={shlex.quote(str(state))}\n"
         "  TOKEN=$(.venv/bin/extproc dev token --user alice)\n"

@@ -1,0 +1,121 @@
+"""`extproc console`: serve the REST API of approvals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from extproc import config as config_file
+from extproc import logs
+from extproc.config import Config
+from extproc.console.api import make_app
+from extproc.errors import ConfigError
+from extproc.identities import verifier_of
+from extproc.serve import steady_clock
+from extproc.store.approvals_port import Answers
+from extproc.store.sqlite_approvals import SqliteApprovals
+
+log = logging.getLogger("extproc.console")
+
+_MAX_CONNECTIONS = 200
+_STOP_SECONDS = 5
+
+
+def console(
+    config: Annotated[Path, typer.Option(help="The gateway's settings file.")] = Path("gateway.yaml"),
+    listen: Annotated[str, typer.Option(help="HOST:PORT. It speaks plain HTTP: put TLS in front.")] = "127.0.0.1:8088",
+) -> None:
+    """Serve the REST API of approvals."""
+    settings = config_file.load(config)
+    logs.configure()
+    with _listening(listen) as listening:
+        uvloop.run(_serve(settings, listening))
+
+
+def server_of(app: Starlette) -> Server:
+    """Return the HTTP server of the application, which leaves signals to its caller."""
+    return Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            # The address of a view or a verdict is the peer's: anybody can write an x-forwarded-for.
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+    )
+
+
+async def _serve(config: Config, listening: socket.socket) -> None:
+    clock = steady_clock()
+    store = _Store(config.base / config.settings.store.sqlite, clock)
+    async with verifier_of(config, clock) as verifier:
+        server = server_of(make_app(store.get, verifier, clock))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, server.stop)
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            await store.aclose()
+
+
+class _Store:
+    """Open the store when it is first needed: the gateway, which makes the file, may start later."""
+
+    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+        self._path = path
+        self._now = now
+        self._opened: SqliteApprovals | None = None
+
+    def get(self) -> Answers:
+        """Return the store; raises StoreUnavailable."""
+        if self._opened is None:
+            self._opened = SqliteApprovals(self._path, instance=None, now=self._now())
+        return self._opened
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        if self._opened is not None:
+            await self._opened.aclose()
+
+
+class Server(uvicorn.Server):
+    """Stop when told to, not by signals of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        # uvicorn would raise the signal again when it has stopped, which ends the process before the store is closed.
+        yield
+
+    def stop(self) -> None:
+        """End what runs, then return from `serve`."""
+        self.should_exit = True
+
+
+def _listening(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"--listen: expected HOST:PORT, got {address!r}")
+    try:
+        return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as failure:
+        raise ConfigError(f"--listen: cannot listen on {address}: {failure}") from failure

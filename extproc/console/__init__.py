@@ -1,0 +1,1 @@
+"""What approvers use over HTTP, in a process of its own."""
