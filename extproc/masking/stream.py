@@ -164,7 +164,12 @@ class MaskedStream:
 
     def release(self) -> bytes:
         """Return what was kept: it may go on as if nothing had been."""
-        return b"" if self._gate is None or self._ended else self._sending(self._all_sent(self._gate.open()))
+        if self._gate is None or self._ended:
+            return b""
+        released = self._all_sent(self._gate.open())
+        # A comment that the stream was cut off in may have left before.
+        apart = b"" if self._tail.endswith((b"\n", b"\r")) else b"\n"
+        return self._sending(apart + released if released else b"")
 
     def refuse(self, text: str) -> bytes:
         """Return the end of the answer without what was kept, `text` its last words; what else comes is dropped."""

@@ -260,3 +260,12 @@ def test_thousands_of_events_and_channels_take_linear_time() -> None:
     masked([content("a1B2", 0)] + [content("lorem ipsum ", 1 + at % 50) for at in range(4000)])
     masked([content("ghp_aB3dE6", 0)] + [event({"usage": {}}) for _ in range(10_000)])
     assert time.process_time() - start < 10
+
+
+def test_what_was_kept_does_not_join_a_comment_that_was_cut_off() -> None:
+    stream = MaskedStream(ChatDialect(), masker(), max_event_bytes=1 << 20, is_privileged=lambda _: True)
+    call = event({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "edit "}}]}}]})
+    assert stream.feed(call + b": cut") == b""
+    left = stream.finish()
+    assert left == b": cut"
+    assert stream.release() == b"\n" + call
