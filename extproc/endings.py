@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from extproc.errors import Code, Refusal
 from extproc.events import End
+from extproc.masking.finding import blocked_message
 from extproc.recording.document import Outcome
 
 ENDED: Mapping[End, tuple[Outcome, Refusal]] = {
@@ -38,3 +39,8 @@ def unavailable(envoy_status: int) -> Refusal:
     """Say that Envoy got no answer from the upstream; `envoy_status` is what it made of that."""
     status = envoy_status if envoy_status in {502, 503, 504} else 502
     return Refusal(status, Code.UPSTREAM_UNAVAILABLE, "The upstream cannot be reached, or did not answer.")
+
+
+def blocked(rule: str) -> Refusal:
+    """Say that a secret was found that policy does not let pass; `rule` found it."""
+    return Refusal(422, Code.MASKING_BLOCKED, blocked_message(rule))

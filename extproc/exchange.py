@@ -37,7 +37,7 @@ from extproc.effects import (
     Record,
     Respond,
 )
-from extproc.endings import ENDED, INCOMPLETE, RECORDING, UNKNOWN_ENDPOINT, refused_by_envoy, unavailable
+from extproc.endings import ENDED, INCOMPLETE, RECORDING, UNKNOWN_ENDPOINT, blocked, refused_by_envoy, unavailable
 from extproc.endpoint import Endpoint, EndpointKind, Upstream
 from extproc.errors import Code, Refusal
 from extproc.events import (
@@ -64,7 +64,7 @@ from extproc.headers import removed_from_response
 from extproc.identity.presented import present
 from extproc.identity.principal import Principal
 from extproc.masking.body import masked_json
-from extproc.masking.finding import Direction, blocked_message
+from extproc.masking.finding import Direction
 from extproc.masking.masker import Masker
 from extproc.policy import Effect as PolicyEffect
 from extproc.policy import Facts
@@ -295,13 +295,13 @@ class Exchange:
         match self.story.decision.effect:
             case PolicyEffect.ALLOW:
                 if self._blocked is not None:
-                    return self._refuse(Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._blocked)))
+                    return self._refuse(blocked(self._blocked))
                 self._hold = self._make_hold(facts)
                 return self._on_judged(self._judge_request(endpoint))
             case PolicyEffect.DENY:
-                # 422 on model endpoints: Copilot clients show its message and do not sign in again or retry.
-                status = 422 if endpoint.kind in MODEL_ENDPOINTS else 403
-                return self._refuse(Refusal(status, Code.POLICY_DENIED, self.story.decision.reason))
+                return self._refuse(
+                    Refusal(_denial_status(endpoint.kind), Code.POLICY_DENIED, self.story.decision.reason)
+                )
             case _:
                 assert_never(self.story.decision.effect)
 
@@ -310,14 +310,14 @@ class Exchange:
         if principal is None or not policy.protects(principal, facts):
             return None
         return Hold(
-            policy,
-            principal,
-            facts,
-            self.story.id,
-            self.story.session(self._rules.sessions),
-            self.story.client_address,
-            422 if facts.endpoint in MODEL_ENDPOINTS else 403,
-            lambda text: self._rules.masking.masker(Direction.PROMPT).text(text, "path"),
+            policy=policy,
+            principal=principal,
+            facts=facts,
+            exchange=self.story.id,
+            session=self.story.session(self._rules.sessions),
+            address=self.story.client_address,
+            status=_denial_status(facts.endpoint),
+            masked=lambda text: self._rules.masking.masker(Direction.PROMPT).text(text, "path"),
         )
 
     def _judge_request(self, endpoint: Endpoint) -> Approvers | Refusal | None:
@@ -555,7 +555,7 @@ class Exchange:
         answer = self._gather_answer()
         if self._masker is not None and self._masker.blocked is not None:
             # The answer was ended by us: that the upstream's own end did not pass is no fault of the upstream.
-            self.story.refused(Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._masker.blocked)))
+            self.story.refused(blocked(self._masker.blocked))
         elif self._turned_down is not None:
             self.story.refused(self._turned_down)
         elif answer is not None and not answer.complete and not self._may_stay_open():
@@ -701,6 +701,11 @@ def _inspected(body: bytes, kind: EndpointKind, rules: Rules, masker: Masker) ->
     except BadRequest as fault:
         return fault
     return _Inspected(masked, prompt, masker)
+
+
+def _denial_status(kind: EndpointKind) -> int:
+    # 422 on model endpoints: Copilot clients show its message and do not sign in again or retry.
+    return 422 if kind in MODEL_ENDPOINTS else 403
 
 
 def _pieces(data: bytes) -> list[bytes]:

@@ -16,12 +16,12 @@ from extproc.conversation import Answer
 from extproc.dialect.port import BadAnswer, Dialect
 from extproc.dialect.sse import EventTooLarge
 from extproc.encoding import BadEncoding, Decoder, decoder
+from extproc.endings import blocked
 from extproc.endpoint import EndpointKind
 from extproc.errors import Code, Refusal
 from extproc.events import Headers
 from extproc.masking.body import masked_json
 from extproc.masking.channel import Channel
-from extproc.masking.finding import blocked_message
 from extproc.masking.masker import Masker, applied
 from extproc.masking.stream import MaskedStream
 from extproc.recording.document import Timing
@@ -123,7 +123,7 @@ class HeldAnswer:
         self._answer = self._understood(body)
         if self._masker.blocked is not None:
             self._is_judged = False
-            return Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._masker.blocked))
+            return blocked(self._masker.blocked)
         if not self._is_judged:
             return body
         self._body = bytearray(body)
@@ -322,7 +322,7 @@ class TextAnswer:
         self._masker.note("body", channel.found[self._noted :])
         self._noted = len(channel.found)
         if self._masker.blocked is not None:
-            return Refusal(422, Code.MASKING_BLOCKED, blocked_message(self._masker.blocked))
+            return blocked(self._masker.blocked)
         self._said.append(released)
         return released.encode("utf-8", "surrogateescape")
 

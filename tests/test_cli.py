@@ -3,56 +3,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jwt
 import pytest
 
-from extproc import cli
 from extproc.dev import files, keys
 from extproc.store.sqlite import SqliteRecorder
+from tests.commanding import Extproc, runner
 
 NOW = 1_760_000_000.0
 ROOT = Path(__file__).parent.parent
 DEV_POLICY = str(ROOT / "extproc" / "dev" / "policy.yaml")
 
 
-@dataclass(frozen=True)
-class Run:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Extproc = Callable[..., Run]
-
-
 @pytest.fixture
 def extproc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Extproc:
-    """Run the command as its entry point does, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("EXTPROC_STATE_DIR", raising=False)
-
-    def run(*arguments: str) -> Run:
-        monkeypatch.setattr(sys, "argv", ["extproc", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        code = ended.value.code
-        return Run(code if isinstance(code, int) else 0, out, err)
-
-    return run
+    return runner(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import secrets
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from extproc.dev import files
 from extproc.errors import ConfigError
+from extproc.keys.new_file import create_once
 
 KEY_FILE = "issuer.pem"
 
@@ -56,7 +55,7 @@ def load_or_create(path: Path) -> SigningKey:
     try:
         pem = path.read_bytes()
     except FileNotFoundError:
-        _create(path)
+        create_once(path, _new_key())
         pem = path.read_bytes()
     try:
         private = serialization.load_pem_private_key(pem, password=None)
@@ -109,25 +108,10 @@ def token_for(state: Path, user: str, groups: Iterable[str], *, now: float, life
     )
 
 
-def _create(path: Path) -> None:
-    pem = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS).private_bytes(
+def _new_key() -> bytes:
+    return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # mkstemp makes the file with mode 0600, so the key is never readable by others, not even while it is written.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, unlike a rename, does not replace the key that another process may have put there meanwhile.
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        return
-    finally:
-        temporary.unlink()
 
 
 def _base64url(data: bytes) -> str:

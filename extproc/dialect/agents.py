@@ -9,6 +9,7 @@ from extproc.conversation import Answer, Prompt
 from extproc.dialect.chat import ChatDialect
 from extproc.dialect.json_api import JsonDialect, read_answer, read_tree
 from extproc.dialect.port import AnswerStream, BadRequest
+from extproc.dialect.request_body import read_stream
 
 _CHAT: Final = ChatDialect()
 _NAMES: Final = frozenset({"model", "messages", "tools", "stream"})
@@ -28,16 +29,14 @@ class AgentsDialect(JsonDialect):
         tree = read_tree(body, _NAMES)
         if not isinstance(tree, dict):
             return Prompt(None, [] if tree is None else [tree], [], stream=False)
-        model, messages, tools, stream = (tree.get(name) for name in ("model", "messages", "tools", "stream"))
+        model, messages, tools = (tree.get(name) for name in ("model", "messages", "tools"))
         if not (model is None or isinstance(model, str)):
             raise BadRequest("model: expected a string")
         if not (messages is None or isinstance(messages, list)):
             raise BadRequest("messages: expected a list")
         if not (tools is None or isinstance(tools, list)):
             raise BadRequest("tools: expected a list")
-        if not (stream is None or isinstance(stream, bool)):
-            raise BadRequest("stream: expected true or false")
-        return Prompt(model or None, [tree] if messages is None else messages, tools or [], stream=bool(stream))
+        return Prompt(model or None, [tree] if messages is None else messages, tools or [], stream=read_stream(tree))
 
     def parse_answer(self, body: bytes) -> Answer:
         """Return what an agent says, or accept any other JSON value, or nothing; raises `BadAnswer`."""

@@ -18,7 +18,7 @@ from extproc.dialect.chat_slots import SlotReader
 from extproc.dialect.json_api import as_text, kept, read_answer, unparsed_piece
 from extproc.dialect.openai_error import openai_error
 from extproc.dialect.port import AnswerStream, BadAnswer, BadRequest, Reading
-from extproc.dialect.request_body import read_fields
+from extproc.dialect.request_body import read_fields, read_stream
 from extproc.dialect.sse import framed
 from extproc.errors import Refusal
 from extproc.json_body import decoded, encoded
@@ -167,14 +167,6 @@ class ChatStream:
         """Return what an event has beside its choices, as the last event had it."""
         known = {name: self._last[name] for name, kind in _ENVELOPE.items() if type(self._last.get(name)) is kind}
         return {"id": "", "object": self._object, "created": 0, "model": ""} | known
-
-
-def read_stream(fields: dict[str, Any]) -> bool:
-    """Return whether a request asks for a stream; raises `BadRequest`."""
-    stream = fields.get("stream")
-    if not (stream is None or isinstance(stream, bool)):
-        raise BadRequest("stream: expected true or false")
-    return bool(stream)
 
 
 def _indexes(tree: Any) -> list[int]:  # noqa: ANN401 - decoded JSON

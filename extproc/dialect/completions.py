@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from extproc.conversation import Prompt
-from extproc.dialect.chat import ChatDialect, ChatStream, read_stream
+from extproc.dialect.chat import ChatDialect, ChatStream
 from extproc.dialect.port import AnswerStream, BadRequest
-from extproc.dialect.request_body import read_fields
+from extproc.dialect.request_body import read_fields, read_stream
 
 _REQUEST_FIELDS: Final = frozenset({"model", "prompt", "suffix", "extra", "stream"})
 

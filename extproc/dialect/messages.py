@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from extproc.conversation import Answer, Piece, Prompt
-from extproc.dialect.json_api import kept
+from extproc.dialect.json_api import kept, read_answer
 from extproc.dialect.messages_answer import AnswerBuilder, Tokens, is_block_known, kind_of
 from extproc.dialect.port import BadAnswer, BadRequest, Form, Reading, Slot
-from extproc.dialect.request_body import read_fields
+from extproc.dialect.request_body import read_fields, read_stream
 from extproc.errors import Refusal
 from extproc.json_body import decoded, encoded
 
@@ -54,7 +54,7 @@ class MessagesDialect:
         """Return what the request asks, the system prompt as its first message; raises `BadRequest`."""
         fields = read_fields(body, _REQUEST_FIELDS)
         model, messages, system = fields.get("model"), fields.get("messages"), fields.get("system")
-        tools, stream = fields.get("tools"), fields.get("stream")
+        tools = fields.get("tools")
         if not (isinstance(model, str) and model):
             raise BadRequest("model: expected a non-empty string")
         if not (isinstance(messages, list) and messages):
@@ -65,22 +65,17 @@ class MessagesDialect:
             raise BadRequest("system: expected a string or a list of blocks")
         if not (tools is None or _is_objects(tools)):
             raise BadRequest("tools: expected a list of objects")
-        if not (stream is None or isinstance(stream, bool)):
-            raise BadRequest("stream: expected true or false")
         first = [] if system is None else [{"role": "system", "content": system}]
-        return Prompt(model, first + messages, tools or [], stream=bool(stream))
+        return Prompt(model, first + messages, tools or [], stream=read_stream(fields))
 
     def parse_answer(self, body: bytes) -> Answer:
         """Return what a JSON answer says, a message or a count of tokens; raises `BadAnswer`."""
         builder = AnswerBuilder()
         try:
-            body.decode()  # msgspec does not look at the encoding of everything that it skips
-            understood = builder.take_whole(msgspec.json.decode(body))
-        except UnicodeDecodeError as error:
-            raise BadAnswer("the answer is not UTF-8") from error
+            understood = builder.take_whole(read_answer(body))
         except RecursionError as error:
             raise BadAnswer("the answer is nested too deeply") from error
-        except msgspec.DecodeError as error:
+        except msgspec.ValidationError as error:
             # The message of msgspec gives a place and types, never a value.
             raise BadAnswer(f"the answer: {error}") from error
         if not understood:

@@ -45,6 +45,14 @@ def read_fields(body: bytes, names: AbstractSet[str]) -> dict[str, Any]:
     return fields
 
 
+def read_stream(fields: dict[str, Any]) -> bool:
+    """Return whether a request asks for a stream; raises `BadRequest`."""
+    stream = fields.get("stream")
+    if not (stream is None or isinstance(stream, bool)):
+        raise BadRequest("stream: expected true or false")
+    return bool(stream)
+
+
 def _members(body: bytes) -> dict[str, msgspec.Raw]:
     if not body.strip():
         raise BadRequest("the body is empty; expected a JSON object")

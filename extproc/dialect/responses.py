@@ -11,11 +11,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from extproc.conversation import Answer, Piece, Prompt
-from extproc.dialect.chat import read_stream
 from extproc.dialect.json_api import kept, read_answer
 from extproc.dialect.openai_error import openai_error
 from extproc.dialect.port import BadAnswer, BadRequest, Reading, Slot
-from extproc.dialect.request_body import read_fields
+from extproc.dialect.request_body import read_fields, read_stream
 from extproc.dialect.responses_answer import FINISHED, AnswerBuilder
 from extproc.dialect.responses_ending import Shown, saying
 from extproc.dialect.responses_texts import (

@@ -13,7 +13,7 @@ from extproc.dialect.port import Form
 from extproc.masking import private_key
 from extproc.masking.anchors import Anchors, anchors
 from extproc.masking.channel import GATEWAY_RULE, MIN_WORD_CHARS, Channel, Found, Op, Rules
-from extproc.masking.finding import Action, Direction, Finding, Hit
+from extproc.masking.finding import Action, Direction, Finding, Hit, placeholder
 from extproc.masking.fingerprint import Fingerprints
 from extproc.masking.json_text import JsonChannel
 from extproc.masking.policy import PERSONAL_DATA, SECRETS, MaskingPolicy
@@ -117,11 +117,15 @@ class Masker:
         if form is Form.JSON and "\\" in text:
             return False
         text = self._context(member) + text
-        return (
-            "-----BEGIN " not in text
-            and not self.masking.detector.suspects(text.encode("utf-8", "surrogatepass"))
-            and not any(literal in text for literal in self.literals)
-        )
+        return not (self._holds_rare(text) or self.masking.detector.suspects(text.encode("utf-8", "surrogatepass")))
+
+    def holds_ours(self, text: str) -> bool:
+        """Say whether one of the gateway's own credentials stands in a text."""
+        return any(literal in text for literal in self.literals)
+
+    def _holds_rare(self, text: str) -> bool:
+        """Say whether a text has what the detector does not look for."""
+        return private_key.may_have(text) or self.holds_ours(text)
 
     def suspicious(self, texts: Sequence[str], members: Sequence[str]) -> list[int]:
         """Return which whole texts, in order, may have something in them: one scan for all costs little more.
@@ -134,17 +138,13 @@ class Masker:
         parts = [self._context(member) + text for text, member in zip(texts, members, strict=True)]
         joined = _BETWEEN.join(parts)
         hits = self.masking.detector.suspects(joined.encode("utf-8", "surrogatepass"))
-        rare = "-----BEGIN " in joined or any(literal in joined for literal in self.literals)
+        rare = self._holds_rare(joined)
         if not hits and not rare:
             return []
         ends = list(accumulate(len(part.encode("utf-8", "surrogatepass")) + len(_BETWEEN) for part in parts))
         found = {bisect(ends, hit.start) for hit in hits} | {bisect(ends, hit.end - 1) for hit in hits}
         if rare:
-            found |= {
-                at
-                for at, part in enumerate(parts)
-                if "-----BEGIN " in part or any(literal in part for literal in self.literals)
-            }
+            found |= {at for at, part in enumerate(parts) if self._holds_rare(part)}
         return sorted(at for at in found if at < len(texts))
 
     def text(
@@ -153,6 +153,12 @@ class Masker:
         """Mask a whole text; `member` is the JSON member it is the value of, which may announce a secret."""
         if self.is_clean(text, form, member):
             return text
+        return self.suspect_text(text, where, form=form, member=member, paths=paths)
+
+    def suspect_text(
+        self, text: str, where: str, *, form: Form = Form.PLAIN, member: str = "", paths: Sequence[str] = ()
+    ) -> str:
+        """Mask a text as `text` does, of which it is known that something may be in it."""
         rules = self._rules_for(tuple(paths))
         channel = (JsonChannel if form is Form.JSON else Channel)(rules, self._context(member))
         masked = applied(text, [*channel.feed(text), *channel.finish()])
@@ -164,10 +170,11 @@ class Masker:
 
     def text_of_ours(self, text: str, where: str) -> str:
         """Mask only the gateway's own credentials, in what nothing else may change."""
+        mask = placeholder(GATEWAY_RULE)
         for literal in self.literals:
             if literal in text:
-                text = text.replace(literal, f"[MASKED:{GATEWAY_RULE}]")
-                self.note(where, [Found(GATEWAY_RULE, text.find("[MASKED:"), Action.MASK, literal)])
+                text = text.replace(literal, mask)
+                self.note(where, [Found(GATEWAY_RULE, text.find(mask), Action.MASK, literal)])
         return text
 
     def note(self, where: str, found: Sequence[Found]) -> None:

@@ -20,7 +20,8 @@ _HEADER: Final = r"[A-Za-z][A-Za-z-]{2,30}: [^\n\\]{0,100}(?:\\r|\\n|[\r\n])+"
 _RUN: Final = 16
 """So much base64 in a row is taken for a line of a key; words are shorter."""
 
-_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_FIXED: Final = "-----BEGIN "
+_BEGIN: Final = re.compile(_FIXED + r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 
 
 def _cut(literal: str, rest: str) -> str:
@@ -31,7 +32,7 @@ def _cut(literal: str, rest: str) -> str:
     return regex + r"\Z"
 
 
-_BEGIN_CUT: Final = re.compile("-" + _cut("----BEGIN ", r"[A-Z0-9 ]{0,60}-{0,4}"))
+_BEGIN_CUT: Final = re.compile("-" + _cut(_FIXED[1:], r"[A-Z0-9 ]{0,60}-{0,4}"))
 _LONGEST_BEGIN: Final = 80
 _FIRST: Final = re.compile(f"(?:{_MAX_GLUE}{_HEADER}){{0,6}}{_MAX_GLUE}{_BASE64}{{{_RUN}}}")
 _FIRST_CUT: Final = re.compile(
@@ -45,10 +46,15 @@ _END: Final = re.compile(rf"{_SHORT}-----END [A-Z0-9 ]{{0,60}}-----")
 _END_CUT: Final = re.compile(_SHORT + _cut("-----END ", r"[A-Z0-9 ]{0,60}-{0,4}"))
 
 
+def may_have(text: str) -> bool:
+    """Say whether a text may have a private key in it; nearly none does, and this says so fast."""
+    return _FIXED in text
+
+
 def begin(text: str, start: int) -> re.Match[str] | None:
     """Return the first line that begins a private key at or after `start`."""
     # Nearly no text has one, and `find` says so much faster.
-    at = text.find("-----BEGIN ", start)
+    at = text.find(_FIXED, start)
     return None if at < 0 else _BEGIN.search(text, at)
 
 

@@ -86,7 +86,7 @@ class TreeMasker:
         others: list[_Text] = []
         for text in texts:
             if text.key in self._opaque and not text.free:
-                if masker.literals and any(literal in text.value for literal in masker.literals):
+                if masker.holds_ours(text.value):
                     suspects.append(text)
             elif text.key in self._json_texts and "\\" in text.value:
                 suspects.append(text)
@@ -105,7 +105,7 @@ class TreeMasker:
         form = Form.JSON if text.key in self._json_texts else Form.PLAIN
         member = text.key if type(text.key) is str else ""
         paths = () if text.call is None else _paths(text.call)
-        return masker.text(text.value, where, form=form, member=member, paths=paths)
+        return masker.suspect_text(text.value, where, form=form, member=member, paths=paths)
 
     def _mask_names(self, holder: dict[str, Any], place: _Place) -> bool:
         """Mask the names of members; where that makes two of them equal, the last value stays, as in JSON."""

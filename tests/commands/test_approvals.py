@@ -3,18 +3,15 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from extproc import cli
 from extproc.approval.approval import Approval, Request, Scope, State
 from extproc.approval.event import Event, Kind
 from extproc.approval.touch import Act, Touch
@@ -24,43 +21,15 @@ from extproc.dev.users import DEMO_USERS
 from extproc.store.sqlite import SqliteRecorder
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.approving import request, rule
+from tests.commanding import Extproc, runner
 
 EDIT = {"path": "infra/prod.tf", "old_str": "count = 1", "new_str": "count = 3"}
 PROPOSAL = json.dumps([{"name": "edit", "arguments": json.dumps(EDIT)}])
 
 
-@dataclass(frozen=True)
-class Run:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Extproc = Callable[..., Run]
-
-
 @pytest.fixture
 def extproc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Extproc:
-    """Run `extproc approvals` as its entry point does, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("EXTPROC_STATE_DIR", raising=False)
-    monkeypatch.delenv("EXTPROC_TOKEN", raising=False)
-
-    def run(*arguments: str) -> Run:
-        monkeypatch.setattr(sys, "argv", ["extproc", "approvals", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        code = ended.value.code
-        return Run(code if isinstance(code, int) else 0, out, err)
-
-    return run
+    return runner(monkeypatch, capsys, tmp_path, "approvals")
 
 
 @pytest.fixture(scope="module")

@@ -1,67 +1,40 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import os
 import pty
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc import cli
 from extproc.commands.findings import MAX_SECRET_BYTES, moment
 from extproc.errors import ConfigError
 from extproc.keys.fingerprint_key import load_or_create_key
 from extproc.masking.fingerprint import Fingerprints
 from extproc.store.sqlite import SqliteRecorder
+from tests.commanding import Extproc, Run, runner
 
 NOW = 1_760_000_000.0
 SECRET = "made-up-Secret-w\u00f6rd-1"
 WHERE = "messages[12].content[3].text"
 
 
-@dataclass(frozen=True)
-class Run:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Extproc = Callable[..., Run]
-
-
 @pytest.fixture
 def extproc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Extproc:
-    """Run the command as its entry point does, in a folder of its own, with bytes on standard input."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("EXTPROC_STATE_DIR", raising=False)
+    """Run `extproc findings`; whatever it says, the secret is not in it."""
+    run = runner(monkeypatch, capsys, tmp_path, "findings", columns=80)
 
-    def run(*arguments: str, stdin: bytes = b"") -> Run:
-        monkeypatch.setattr(sys, "argv", ["extproc", "findings", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        assert SECRET not in out + err
-        code = ended.value.code
-        return Run(code if isinstance(code, int) else 0, out, err)
+    def checked(*arguments: str, stdin: bytes = b"") -> Run:
+        done = run(*arguments, stdin=stdin)
+        assert SECRET not in done.out + done.err
+        return done
 
-    return run
+    return checked
 
 
 @pytest.fixture
