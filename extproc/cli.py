@@ -9,26 +9,34 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
 from extproc import config as config_file
-from extproc import logs, policy_file, replay
+from extproc import logs, policy_file
 from extproc.approval.touch import Act
-from extproc.commands import approvals, console, explain_policy, findings
+from extproc.commands import (
+    approvals,
+    console,
+    explain_policy,
+    export,
+    feed,
+    findings,
+    receipt,
+    retention,
+    sessions,
+    store,
+    trace,
+    verify,
+)
 from extproc.commands.options import (
     DEFAULT_STATE,
-    WIDE_TERMINAL,
     JsonOption,
-    LimitOption,
     StateOption,
-    archive_of,
     print_json,
 )
 from extproc.endpoint import EndpointKind, Upstream
@@ -45,13 +53,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 policy = typer.Typer(help="Check and explain the policy file.", no_args_is_help=True)
-sessions = typer.Typer(help="Look at recorded sessions.", no_args_is_help=True)
 dev = typer.Typer(help="The development gateway.", no_args_is_help=True)
 app.add_typer(policy, name="policy")
-app.add_typer(sessions, name="sessions")
+app.add_typer(sessions.app, name="sessions")
+app.command("replay")(sessions.replay_session)
 app.add_typer(findings.app, name="findings")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(dev, name="dev")
+app.command("trace")(trace.trace)
+app.command("verify")(verify.verify)
+app.command("receipt")(receipt.receipt)
+app.command("export")(export.export)
+app.command("feed")(feed.feed)
+app.add_typer(retention.app, name="retention")
+app.add_typer(store.app, name="store")
 app.command("console")(console.console)
 
 
@@ -176,93 +191,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise ConfigError(f"--claim: expected NAME=VALUE, got {text!r}")
     return name, value
-
-
-# --- records ---------------------------------------------------------------------------------------------------------
-
-
-@sessions.command("list")
-def list_sessions(
-    user: Annotated[str | None, typer.Option(help="Only sessions of this user.")] = None,
-    limit: LimitOption = 100,
-    state: StateOption = DEFAULT_STATE,
-    as_json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """List recorded sessions, the newest first."""
-    rows = archive_of(state).sessions(user=user, limit=limit)
-    if as_json:
-        for row in rows:
-            print_json(asdict(row))
-        return
-    table = Table(box=None, pad_edge=False)
-    console = Console(highlight=False, markup=False)
-    wide = console.width >= WIDE_TERMINAL
-    for heading in ("session", "user", "started", "exchanges", "outcomes", "models", *(["client"] if wide else [])):
-        table.add_column(heading, no_wrap=heading not in {"models", "client"})
-    for row in rows:
-        cells = [
-            row.id,
-            replay.printable(row.user or "-"),
-            time.strftime("%m-%d %H:%M:%S", time.localtime(row.started_at)),
-            str(row.exchanges),
-            "\n".join(f"{count} {outcome}" for outcome, count in sorted(row.outcomes.items())),
-            replay.printable("\n".join(row.models)),
-            replay.printable(row.client or "-"),
-        ]
-        table.add_row(*cells[: len(table.columns)])
-    console.print(table)
-
-
-@sessions.command("show")
-def show_session(
-    session: Annotated[str, typer.Argument(help="A session id, or the id of one exchange.")],
-    state: StateOption = DEFAULT_STATE,
-    as_json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """Show the exchanges of a session."""
-    documents = _documents(state, session)
-    if as_json:
-        for document in documents:
-            print_json(document)
-    else:
-        replay.play(documents, Console(highlight=False, markup=False), speed=1, wait=False)
-
-
-@app.command("replay")
-def replay_session(
-    session: Annotated[
-        str | None, typer.Argument(help="A session or exchange id; by default the newest session.")
-    ] = None,
-    speed: Annotated[float, typer.Option(min=0.01, help="2 plays twice as fast.")] = 1.0,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Show everything at once.")] = False,  # noqa: FBT002
-    state: StateOption = DEFAULT_STATE,
-    as_json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """Play a session with its original timing."""
-    documents = _documents(state, session or _newest(state))
-    if as_json:
-        for document in documents:
-            for delay, text in replay.frames(document):
-                print_json({"id": document["id"], "after_seconds": delay, "text": text})
-    else:
-        replay.play(documents, Console(highlight=False, markup=False), speed=speed, wait=not no_wait)
-
-
-def _documents(state: Path, session: str) -> list[dict[str, Any]]:
-    archive = archive_of(state)
-    documents = list(archive.session(session))
-    if not documents and (one := archive.exchange(session)) is not None:
-        documents = [one]
-    if not documents:
-        raise ExtprocError(f"no session or exchange has the id {session!r}")
-    return documents
-
-
-def _newest(state: Path) -> str:
-    rows = archive_of(state).sessions(limit=1)
-    if not rows:
-        raise ExtprocError("nothing is recorded yet")
-    return rows[0].id
 
 
 # --- development -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from extproc.address import url_fault
+from extproc.config_recording import Places, RecordingSettings, StoreSettings
 from extproc.credential import CredentialSpec, ExchangeSpec
 from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
@@ -154,12 +155,6 @@ class CredentialSettings(_Model):
         return _checked(self, lambda: _credential("unnamed", self, Path()))
 
 
-class StoreSettings(_Model):
-    """Where exchanges are recorded."""
-
-    sqlite: Path
-
-
 def _checked_url(url: str) -> str:
     """Return an address that may have a query and a fragment too, which `url_fault` forbids."""
     fault = url_fault(re.split(r"[?#]", url, maxsplit=1)[0])
@@ -232,12 +227,18 @@ class Settings(_Model):
     operations: Address = "0.0.0.0:9464"
     policy: Path
     rule_cache: Path = Path("rule-cache")
+    state: Path = Field(Path(), description="The folder of keys, spool and the database of approvals.")
     store: StoreSettings
+    recording: RecordingSettings = RecordingSettings()
     issuers: list[IssuerSettings] = Field(min_length=1)
     credentials: dict[str, CredentialSettings] = {}
     upstreams: dict[Upstream, str] = {}
     notifications: NotificationSettings = NotificationSettings()
     limits: Limits = Limits()
+
+    def places(self, base: Path) -> Places:
+        """Return where things are kept, for settings in the folder `base`."""
+        return Places(base, self.state, self.store, self.recording)
 
 
 DEFAULT_HOSTS: Mapping[Upstream, str] = {
@@ -258,14 +259,24 @@ class Config:
     credentials: list[CredentialSpec]
 
     @property
+    def places(self) -> Places:
+        """Return where things are kept."""
+        return self.settings.places(self.base)
+
+    @property
     def upstream_hosts(self) -> Mapping[Upstream, str]:
         """Return the host, which is also the Envoy cluster's name, of each upstream."""
         return {**DEFAULT_HOSTS, **self.settings.upstreams}
 
 
+def load_settings(path: Path) -> Settings:
+    """Read and check the file alone; raises ConfigError with everything that is wrong."""
+    return YamlFile(path, Kind(typed_scalars=True, place=_without_kinds)).checked(Settings)
+
+
 def load(path: Path) -> Config:
     """Read and check the file and the policy it names; raises ConfigError with everything that is wrong."""
-    settings = YamlFile(path, Kind(typed_scalars=True, place=_without_kinds)).checked(Settings)
+    settings = load_settings(path)
     base = path.parent
     policy = load_policy(base / settings.policy)
     try:
@@ -284,9 +295,16 @@ def load(path: Path) -> Config:
     return Config(settings, base, policy, trusted, credentials)
 
 
+_OF_KINDS = (("issuers",), ("recording", "checkpoints", "witnesses"), ("recording", "feeds"))
+
+
 def _without_kinds(loc: Loc) -> Loc:
-    """Drop the kind of issuer that pydantic puts behind its number."""
-    return (*loc[:2], *loc[3:]) if loc[:1] == ("issuers",) and len(loc) > 2 else loc
+    """Drop the kind that pydantic puts behind the number of an entry that is of one of several kinds."""
+    for listed in _OF_KINDS:
+        at = len(listed) + 1
+        if loc[: at - 1] == listed and len(loc) > at:
+            return (*loc[:at], *loc[at + 1 :])
+    return loc
 
 
 def _credential(name: str, settings: CredentialSettings, base: Path) -> CredentialSpec:

@@ -9,6 +9,8 @@ from extproc.events import End
 from extproc.masking.finding import blocked_message
 from extproc.recording.document import Outcome
 
+RECORDING = Refusal(503, Code.RECORDING_UNAVAILABLE, "The exchange cannot be recorded now, so it was not let through.")
+
 ENDED: Mapping[End, tuple[Outcome, Refusal]] = {
     End.CLIENT: (
         Outcome.ABORTED,
@@ -18,6 +20,7 @@ ENDED: Mapping[End, tuple[Outcome, Refusal]] = {
     End.ENVOY: (Outcome.FAILED, Refusal(500, Code.GATEWAY_PROTOCOL, "Envoy broke the exchange off, or the protocol.")),
     End.DRAIN: (Outcome.INTERRUPTED, Refusal(503, Code.GATEWAY_DRAINING, "The gateway was stopped during the answer.")),
     End.TIMEOUT: (Outcome.FAILED, Refusal(504, Code.GATEWAY_TIMEOUT, "The exchange made no progress for too long.")),
+    End.RECORDING: (Outcome.FAILED, RECORDING),
     End.FAULT: (Outcome.FAILED, Refusal(500, Code.GATEWAY_INTERNAL, "A fault of the gateway ended the exchange.")),
 }
 
@@ -26,8 +29,6 @@ INCOMPLETE = Refusal(502, Code.UPSTREAM_INCOMPLETE, "The upstream ended its stre
 UNKNOWN_ENDPOINT = Refusal(
     403, Code.ENDPOINT_UNKNOWN, "This gateway does not know this endpoint, so it is not passed on."
 )
-
-RECORDING = Refusal(503, Code.RECORDING_UNAVAILABLE, "The exchange cannot be recorded now, so it was not let through.")
 
 
 def refused_by_envoy(status: int) -> Refusal:

@@ -112,6 +112,7 @@ class End(StrEnum):
     ENVOY = "envoy"
     DRAIN = "drain"
     TIMEOUT = "timeout"
+    RECORDING = "recording"
     FAULT = "fault"
 
 

@@ -2,11 +2,69 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from extproc.recording.story import Story
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingState:
+    """How recording stands: bytes in the spool, ages in seconds, and counts since the start; witnesses by name."""
+
+    spool_bytes: int
+    behind_seconds: float
+    checkpoint_age_seconds: float
+    store_retries: int
+    conflicts: int
+    interrupted: int
+    refused_logs: int
+    witness_behind_seconds: Mapping[str, float]
+    contradictions: Mapping[str, int]
+
+
+class _RecordingCollector(Collector):
+    """Read how recording stands when it is scraped."""
+
+    def __init__(self, read: Callable[[], RecordingState]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics."""
+        now = self._read()
+        yield GaugeMetricFamily("extproc_spool_bytes", "What waits in the spool for the store.", now.spool_bytes)
+        yield GaugeMetricFamily("extproc_spool_age_seconds", "How long the oldest entry waits.", now.behind_seconds)
+        yield GaugeMetricFamily(
+            "extproc_checkpoint_age_seconds", "Since this log was signed last.", now.checkpoint_age_seconds
+        )
+        yield CounterMetricFamily("extproc_store_retries", "Times the store did not take entries.", now.store_retries)
+        yield CounterMetricFamily(
+            "extproc_store_conflicts", "Things in the store that are not what was recorded: an alarm.", now.conflicts
+        )
+        yield CounterMetricFamily(
+            "extproc_interrupted", "Exchanges of dead processes that this one ended.", now.interrupted
+        )
+        yield GaugeMetricFamily(
+            "extproc_spool_refused_logs", "Logs of dead processes that cannot be shipped: an alarm.", now.refused_logs
+        )
+        behind = GaugeMetricFamily(
+            "extproc_witness_behind_seconds", "Since when a witness did not take a checkpoint.", labels=["witness"]
+        )
+        for name, seconds in now.witness_behind_seconds.items():
+            behind.add_metric([name], seconds)
+        yield behind
+        denied = CounterMetricFamily(
+            "extproc_witness_contradictions", "Checkpoints a witness has another of: an alarm.", labels=["witness"]
+        )
+        for name, count in now.contradictions.items():
+            denied.add_metric([name], count)
+        yield denied
 
 
 class Metrics:
@@ -59,6 +117,10 @@ class Metrics:
             self._duration.labels(kind).observe(now - exchange.opened_at)
         if exchange.timing.pieces:
             self._first.observe(exchange.timing.pieces[0][0] / 1000)
+
+    def watch_recording(self, read: Callable[[], RecordingState]) -> None:
+        """Have scrapes tell how recording stands."""
+        self.registry.register(_RecordingCollector(read))
 
     def render(self) -> bytes:
         """Return the exposition text for a scrape."""

@@ -10,8 +10,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from extproc.metrics import Metrics
 
 
-def make_app(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
-    """Build the application."""
+def make_app(metrics: Metrics, fault: Callable[[], str | None]) -> web.Application:
+    """Build the application; `fault` says why no exchange can be taken."""
 
     async def scrape(_request: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
@@ -20,7 +20,8 @@ def make_app(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
         return web.Response(text="ok\n")
 
     async def readiness(_request: web.Request) -> web.Response:
-        return web.Response(text="ready\n") if ready() else web.Response(text="not ready\n", status=503)
+        why = fault()
+        return web.Response(text="ready\n") if why is None else web.Response(text=f"not ready: {why}\n", status=503)
 
     app = web.Application()
     app.add_routes([web.get("/metrics", scrape), web.get("/healthz", live), web.get("/readyz", readiness)])

@@ -22,7 +22,18 @@ from extproc.approval.approval import Approval
 from extproc.approval.approval import Request as ApprovalRequest
 from extproc.approval.waiting import NotHeld
 from extproc.credential import Credential
-from extproc.effects import Ask, Compute, Fail, FetchCredential, Finish, Identify, Record, Reply
+from extproc.effects import (
+    Ask,
+    Compute,
+    Fail,
+    FetchCredential,
+    Finish,
+    Identify,
+    PassResponseBody,
+    PassResponseHeaders,
+    Record,
+    Reply,
+)
 from extproc.endpoint import Upstream
 from extproc.errors import Code, Refused, StoreUnavailable
 from extproc.events import (
@@ -147,6 +158,10 @@ class _Failed(Exception):
         self.code = code
 
 
+class _NotRecorded(Exception):
+    """Leave the stream before anything is released that is not recorded."""
+
+
 class Processor:
     """Serve ext_proc streams: one `Exchange` each."""
 
@@ -231,14 +246,21 @@ class Processor:
             live.task.uncancel()
             await self._record_end(live, live.cut)
             return _CODE_OF_END[live.cut]
-        except (IllegalEvent, WireError) as fault:
-            _log_fault(live.exchange, fault)
-            await self._record_end(live, End.ENVOY)
-            return Code.GATEWAY_PROTOCOL
         except Exception as fault:  # noqa: BLE001 - whatever breaks, the exchange fails closed and is recorded
+            return await self._on_fault(live, fault)
+
+    async def _on_fault(self, live: _Live, fault: Exception) -> Code:
+        match fault:
+            case _NotRecorded():
+                end, code = End.RECORDING, Code.RECORDING_UNAVAILABLE
+            case IllegalEvent() | WireError():
+                end, code = End.ENVOY, Code.GATEWAY_PROTOCOL
+            case _:
+                end, code = End.FAULT, Code.GATEWAY_INTERNAL
+        if end is not End.RECORDING:
             _log_fault(live.exchange, fault)
-            await self._record_end(live, End.FAULT)
-            return Code.GATEWAY_INTERNAL
+        await self._record_end(live, end)
+        return code
 
     async def _on_end_of_stream(self, live: _Live) -> Code:
         # Envoy half-closes when it resets an exchange; who was behind it only its access log knows.
@@ -277,13 +299,16 @@ class Processor:
             if isinstance(effect, Ask):
                 live.asking = asyncio.get_running_loop().create_task(self._ask(effect.request))
                 continue
-            result = await self._run(effect, context)
+            result = await self._run(effect, exchange.story, context)
             if result is not None:
                 todo.extend(exchange.receive(result, self._now()))
         return False
 
     async def _run(
-        self, effect: Reply | Identify | FetchCredential | Record | Compute | Fail, context: _Context | None
+        self,
+        effect: Reply | Identify | FetchCredential | Record | Compute | Fail,
+        story: Story,
+        context: _Context | None,
     ) -> Event | None:
         match effect:
             case Identify():
@@ -298,8 +323,21 @@ class Processor:
                 raise _Failed(effect.code)
             case _:
                 if context is not None:
+                    self._note(story, effect)
                     await context.write(wire.encode(effect))
         return None
+
+    def _note(self, story: Story, effect: Reply) -> None:
+        """Have the recorder keep what the client is about to be sent: after a crash nothing else knows of it."""
+        try:
+            if isinstance(effect, PassResponseBody):
+                self._recorder.piece(story.id, story.elapsed(), effect.data)
+            elif isinstance(effect, PassResponseHeaders):
+                self._recorder.answering(story.id, story.status or 0, story.content_type)
+        except StoreUnavailable as failure:
+            log.error("recording failed", extra={"fields": {"decision_id": story.id, "why": str(failure)}})  # noqa: TRY400 - it says all
+            self._metrics.recording_failures.inc()
+            raise _NotRecorded from failure
 
     async def _credential(self, effect: FetchCredential) -> Event:
         try:
@@ -318,9 +356,10 @@ class Processor:
     async def _record(self, effect: Record) -> Event:
         try:
             await self._recorder.append(effect.opening, effect.closing)
-        except StoreUnavailable:
+        except StoreUnavailable as failure:
             entry = effect.closing or effect.opening or {}
-            log.exception("recording failed", extra={"fields": {"decision_id": entry.get("id")}})
+            fields = {"decision_id": entry.get("id"), "why": str(failure)}
+            log.error("recording failed", extra={"fields": fields})  # noqa: TRY400 - it says all
             self._metrics.recording_failures.inc()
             return RecordingFailed()
         return Recorded()

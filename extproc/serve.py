@@ -21,7 +21,7 @@ from extproc.config import Config
 from extproc.credentials.provider import Credentials
 from extproc.errors import ConfigError
 from extproc.identities import graph_of
-from extproc.keys.fingerprint_key import FILE_NAME, load_or_create_key
+from extproc.keys.fingerprint_key import load_or_create_key
 from extproc.keys.verifier import Verifier
 from extproc.masking import detector
 from extproc.masking.detector import RuleSet
@@ -35,11 +35,12 @@ from extproc.notify.notifier import Notifier
 from extproc.notify.webhook import Webhook, read_key
 from extproc.operations import make_app
 from extproc.processor import Bounds, Processor, exchange_id
+from extproc.recorder import recording
 from extproc.recording.session import Sessions
 from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.server import Server
-from extproc.store.sqlite import SqliteRecorder
+from extproc.spool.spool import Spool
 from extproc.store.sqlite_approvals import SqliteApprovals
 
 log = logging.getLogger("extproc.serve")
@@ -70,12 +71,11 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
         credentials = Credentials(config.credentials, environ=environ, session=session, now=clock)
         stack.push_async_callback(credentials.aclose)
         instance = exchange_id(clock())
-        recorder = SqliteRecorder(config.base / config.settings.store.sqlite, instance=instance, now=clock())
-        stack.push_async_callback(recorder.aclose)
-        if recorder.interrupted:
-            log.warning("closed exchanges of a process that died", extra={"fields": {"count": recorder.interrupted}})
+        recorded = await stack.enter_async_context(
+            recording(config.places, epoch=instance, worker="0", session=session, now=clock)
+        )
         limits = config.settings.limits
-        approvals = SqliteApprovals(config.base / config.settings.store.sqlite, instance=instance, now=clock())
+        approvals = SqliteApprovals(config.places.approvals, instance=instance, now=clock())
         stack.push_async_callback(approvals.aclose)
         notifier = _notifier(config, session, clock)
         stack.push_async_callback(notifier.aclose)
@@ -88,12 +88,13 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
             drain_seconds=limits.drain_seconds,
         )
         metrics = Metrics()
+        metrics.watch_recording(recorded.state)
         processor = Processor(
             rules=_rules(config, _masking(config)),
             identities=verifier,
             credentials=credentials,
             approvers=waiting,
-            recorder=recorder,
+            recorder=recorded.spool,
             metrics=metrics,
             bounds=bounds,
             now=clock,
@@ -103,8 +104,13 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
         stack.push_async_callback(server.stop)
         watchdog = asyncio.create_task(server.watch())
         stack.callback(watchdog.cancel)
-        await _operations(stack, config.settings.operations, metrics, lambda: not processor.draining)
+        await _operations(stack, config.settings.operations, metrics, lambda: _fault(processor, recorded.spool))
         yield
+
+
+def _fault(processor: Processor, spool: Spool) -> str | None:
+    """Return why no exchange can be taken."""
+    return "draining" if processor.draining else spool.fault
 
 
 def steady_clock() -> Callable[[], float]:
@@ -118,7 +124,7 @@ def _masking(config: Config) -> Masking:
     # The gateway's own credentials and private keys are looked for whatever the policy says, so secrets always load.
     sets = {one.name: one.file for one in policy.in_use()} | {SECRETS: None}
     found_by = detector.load([RuleSet(name, file) for name, file in sets.items()], config.base / settings.rule_cache)
-    key = load_or_create_key((config.base / settings.store.sqlite).with_name(FILE_NAME))
+    key = load_or_create_key(config.places.fingerprint_key)
     return Masking(found_by, policy, Fingerprints(key))
 
 
@@ -182,9 +188,9 @@ def clear_socket(path: Path) -> None:
         raise ConfigError(f"listen: cannot use {path}: {failure.strerror}") from failure
 
 
-async def _operations(stack: AsyncExitStack, address: str, metrics: Metrics, ready: Callable[[], bool]) -> None:
+async def _operations(stack: AsyncExitStack, address: str, metrics: Metrics, fault: Callable[[], str | None]) -> None:
     host, _, port = address.rpartition(":")
-    runner = web.AppRunner(make_app(metrics, ready), access_log=None)
+    runner = web.AppRunner(make_app(metrics, fault), access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:

@@ -10,8 +10,8 @@ import jwt
 import pytest
 
 from extproc.dev import files, keys
-from extproc.store.sqlite import SqliteRecorder
 from tests.commanding import Extproc, runner
+from tests.recording_of import record
 
 NOW = 1_760_000_000.0
 ROOT = Path(__file__).parent.parent
@@ -46,17 +46,12 @@ def state(tmp_path: Path) -> Path:
         "timing": {"pieces": [(250.0, "0.text", 2), (500.0, "0.text", 3)], "closed": 600.0},
     }
 
-    async def record() -> None:
-        store = SqliteRecorder(tmp_path / ".extproc" / "extproc.db", instance="i", now=NOW)
-        for number, (session, name) in enumerate([("s1", "alice"), ("s1", "alice"), ("s2", "mallory")]):
-            common = {"id": f"x{number}", "session": session, "opened_at": NOW + number}
-            who = {"id": f"issuer#{name}", "name": name}
-            await store.append(
-                {**opening, **common, "principal": who}, {**closing, **common, "closed_at": NOW + number}
-            )
-        await store.aclose()
-
-    asyncio.run(record())
+    exchanges = []
+    for number, (session, name) in enumerate([("s1", "alice"), ("s1", "alice"), ("s2", "mallory")]):
+        common = {"id": f"x{number}", "session": session, "opened_at": NOW + number}
+        who = {"id": f"issuer#{name}", "name": name}
+        exchanges.append(({**opening, **common, "principal": who}, {**closing, **common, "closed_at": NOW + number}))
+    asyncio.run(record(tmp_path / ".extproc" / "record.db", exchanges))
     return tmp_path / ".extproc"
 
 
@@ -297,7 +292,7 @@ def test_an_unknown_id_is_told_with_1(extproc: Extproc, command: list[str]) -> N
 def test_a_missing_store_is_told_with_1(extproc: Extproc, command: list[str]) -> None:
     run = extproc(*command)
     assert run.code == 1
-    assert run.err.startswith("extproc: there is no store at .extproc/extproc.db")
+    assert run.err.startswith("extproc: there is no store at .extproc/record.db")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ TENANT = "11111111-2222-3333-4444-555555555555"
 POLICY = "version: 1\ncredential: github\nrules:\n  - id: all\n    effect: allow\n"
 PLAIN = """\
 policy: policy.yaml
-store: { sqlite: state/extproc.db }
+store: { sqlite: state/record.db }
 issuers:
   - kind: oidc
     issuer: https://idp.example
@@ -69,7 +69,7 @@ def test_relative_paths_start_at_the_file_and_absolute_ones_stay(
     found = load(tmp_path)
     assert found.base == tmp_path
     assert found.credentials[0].file == tmp_path / "token"
-    assert found.base / found.settings.store.sqlite == tmp_path / "state" / "extproc.db"
+    assert found.places.record == tmp_path / "state" / "record.db"
     assert load(tmp_path, PLAIN.replace("file: token", "file: /secrets/token")).credentials[0].file == Path(
         "/secrets/token"
     )

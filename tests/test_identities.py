@@ -14,7 +14,7 @@ from extproc.secret import Secret
 POLICY = "version: 1\ncredential: github\nrules:\n  - id: all\n    effect: allow\n"
 SETTINGS = """\
 policy: policy.yaml
-store: {{ sqlite: extproc.db }}
+store: {{ sqlite: record.db }}
 issuers: {issuers}
 credentials:
   github: {{ file: token }}

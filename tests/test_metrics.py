@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from extproc.endpoint import Endpoint, EndpointKind, Upstream
 from extproc.errors import Code, Refusal
 from extproc.masking.finding import Action, Direction, Finding
-from extproc.metrics import Metrics
+from extproc.metrics import Metrics, RecordingState
 from extproc.policy import Decision, Effect
 from extproc.recording.story import Story
 
@@ -99,3 +99,31 @@ def test_findings_are_counted_by_rule_direction_and_action() -> None:
     counted = samples(metrics)
     assert counted["extproc_findings_total", ("mask", "answer", "github-pat")] == 2
     assert counted["extproc_findings_total", ("observe", "answer", "github-pat")] == 1
+
+
+def test_how_recording_stands_is_read_when_it_is_scraped() -> None:
+    metrics, spool = Metrics(), [100]
+    metrics.watch_recording(
+        lambda: RecordingState(
+            spool_bytes=spool[0],
+            behind_seconds=2.5,
+            checkpoint_age_seconds=7.0,
+            store_retries=3,
+            conflicts=0,
+            interrupted=4,
+            refused_logs=1,
+            witness_behind_seconds={"witnesses[0]": 1.5},
+            contradictions={"witnesses[0]": 0},
+        )
+    )
+    first = samples(metrics)
+    spool[0] = 200
+    assert (first["extproc_spool_bytes", ()], samples(metrics)["extproc_spool_bytes", ()]) == (100, 200)
+    assert first["extproc_spool_age_seconds", ()] == 2.5
+    assert first["extproc_checkpoint_age_seconds", ()] == 7
+    assert first["extproc_store_retries_total", ()] == 3
+    assert first["extproc_store_conflicts_total", ()] == 0
+    assert first["extproc_interrupted_total", ()] == 4
+    assert first["extproc_spool_refused_logs", ()] == 1
+    assert first["extproc_witness_behind_seconds", ("witnesses[0]",)] == 1.5
+    assert first["extproc_witness_contradictions_total", ("witnesses[0]",)] == 0

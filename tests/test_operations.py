@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -11,7 +11,7 @@ from extproc.operations import make_app
 
 
 class State:
-    ready = True
+    fault: str | None = None
 
 
 @pytest.fixture
@@ -23,8 +23,7 @@ def state() -> State:
 async def base(state: State) -> AsyncIterator[str]:
     metrics = Metrics()
     metrics.recording_failures.inc(3)
-    is_ready: Callable[[], bool] = lambda: state.ready  # noqa: E731 - read anew each time
-    runner = web.AppRunner(make_app(metrics, is_ready))
+    runner = web.AppRunner(make_app(metrics, lambda: state.fault))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0]
@@ -44,11 +43,13 @@ async def test_a_scrape_gets_the_metrics_in_the_exposition_format(base: str) -> 
     assert "extproc_recording_failures_total 3.0" in text
 
 
-async def test_a_draining_service_lives_but_is_not_ready(base: str, state: State) -> None:
-    assert (await get(f"{base}/readyz"))[0] == 200
-    state.ready = False
-    assert (await get(f"{base}/readyz"))[0] == 503
+async def test_a_service_that_can_take_no_exchange_lives_but_is_not_ready_and_says_why(base: str, state: State) -> None:
+    assert (await get(f"{base}/readyz"))[::2] == (200, "ready\n")
+    state.fault = "spool /spool: full"
+    assert (await get(f"{base}/readyz"))[::2] == (503, "not ready: spool /spool: full\n")
     assert (await get(f"{base}/healthz"))[0] == 200
+    state.fault = None
+    assert (await get(f"{base}/readyz"))[0] == 200
 
 
 async def test_there_is_nothing_else(base: str) -> None:

@@ -18,7 +18,8 @@ from tests.playbook import MASKED, SECRET
 SETTINGS = f"""\
 policy: policy.yaml
 rule_cache: {CACHE}
-store: {{ sqlite: state/extproc.db }}
+state: state
+store: {{ sqlite: record.db }}
 issuers:
   - kind: oidc
     issuer: https://idp.example
@@ -36,7 +37,9 @@ def masked(masking: Masking, text: str) -> str:
     return masking.masker(Direction.PROMPT).text(text, "x")
 
 
-def test_without_a_section_secrets_are_masked_and_the_key_of_fingerprints_is_beside_the_store(tmp_path: Path) -> None:
+def test_without_a_section_secrets_are_masked_and_the_key_of_fingerprints_is_in_the_state(
+    tmp_path: Path,
+) -> None:
     found = masking_of(tmp_path, "")
     assert masked(found, f"use {SECRET} now") == f"use {MASKED} now"
     assert len((tmp_path / "state" / FILE_NAME).read_bytes()) == 32

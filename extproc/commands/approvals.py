@@ -15,18 +15,24 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from extproc import config as config_file
 from extproc.approval import change
 from extproc.approval.approval import Approval, Scope, State, Verdict
 from extproc.approval.event import Event, View
 from extproc.approval.row import detail, row
 from extproc.approval.touch import Touch
-from extproc.commands.options import DEFAULT_STATE, WIDE_TERMINAL, JsonOption, LimitOption, StateOption, print_json
+from extproc.commands.acting import AsOption, ConfigOption, TokenOption, principal_of
+from extproc.commands.options import (
+    DEFAULT_STATE,
+    WIDE_TERMINAL,
+    JsonOption,
+    LimitOption,
+    StateOption,
+    places_of,
+    print_json,
+)
 from extproc.errors import ConfigError, ExtprocError
-from extproc.identities import identify
 from extproc.identity.principal import Principal
 from extproc.replay import printable
-from extproc.secret import Secret
 from extproc.store.approvals_port import Answers
 from extproc.store.sqlite_approvals import SqliteApprovals
 
@@ -35,13 +41,6 @@ app = typer.Typer(help="See what waits for approval, and answer it.", no_args_is
 T = TypeVar("T")
 
 ApprovalArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of an approval.")]
-TokenOption = Annotated[
-    str | None, typer.Option(envvar="EXTPROC_TOKEN", help="A token of an issuer that the gateway trusts.")
-]
-AsOption = Annotated[str | None, typer.Option("--as", help="A demo user; only with a development gateway's state.")]
-ConfigOption = Annotated[
-    Path | None, typer.Option(help="The gateway's settings file; by default gateway.yaml of the state directory.")
-]
 
 
 @app.command("list")
@@ -114,7 +113,7 @@ def approve(  # noqa: PLR0917 - options, passed by name
     state: StateOption = DEFAULT_STATE,
 ) -> None:
     """Approve what waits: exit 0 when the approval stands, 1 when it is refused."""
-    _answer(state, approval_id, _principal(state, config, token, as_user), approved=True, reason=reason, scope=scope)
+    _answer(state, approval_id, principal_of(state, config, token, as_user), approved=True, reason=reason, scope=scope)
 
 
 @app.command("deny")
@@ -129,13 +128,13 @@ def deny(  # noqa: PLR0917
     """Deny what waits: exit 0 when the denial stands, 1 when it is refused."""
     if not reason.strip():
         raise ConfigError("--reason: expected a reason, which the developer is told")
-    principal = _principal(state, config, token, as_user)
+    principal = principal_of(state, config, token, as_user)
     _answer(state, approval_id, principal, approved=False, reason=reason, scope=Scope.ONCE)
 
 
 def _with_store(state: Path, work: Callable[[Answers], Awaitable[T]]) -> T:
     async def run() -> T:
-        store = SqliteApprovals(state / "extproc.db", instance=None, now=time.time())
+        store = SqliteApprovals(places_of(state).approvals, instance=None, now=time.time())
         try:
             return await work(store)
         finally:
@@ -152,31 +151,6 @@ def _answer(state: Path, approval_id: str, who: Principal, *, approved: bool, re
     given, wanted = len(result.verdicts), result.request.rule.count
     missing = f" ({given} of {wanted} approvals)" if result.state is State.PENDING else ""
     print(f"{result.request.id} {result.state}{missing}")  # noqa: T201
-
-
-def _principal(state: Path, config: Path | None, token: str | None, as_user: str | None) -> Principal:
-    """Return the verified identity of who acts; a demo user's token is verified like any other."""
-    # EXTPROC_TOKEN may stand in the environment all day: a demo user that is named goes first.
-    if as_user is not None:
-        token = _demo_token(state, as_user)
-    if token is None:
-        raise ConfigError("who acts? Expected --token, EXTPROC_TOKEN, or --as with a development gateway")
-    settings = config_file.load(config or state / "gateway.yaml")
-    return asyncio.run(identify(settings, Secret(token), time.time))
-
-
-def _demo_token(state: Path, user: str) -> str:
-    try:
-        # Imported here: production never loads what is under extproc/dev, and does not even have it.
-        from extproc.dev import keys, users  # noqa: PLC0415
-    except ModuleNotFoundError:
-        raise ConfigError("--as: this installation has no demo users; use --token") from None
-    # Signing would make a new key.
-    if not (state / keys.KEY_FILE).exists():
-        raise ConfigError(f"--as: the state directory {state} holds no key of a development issuer; use --token")
-    if user not in users.DEMO_USERS:
-        raise ConfigError(f"--as: {user!r} is none of {', '.join(users.DEMO_USERS)}")
-    return keys.token_for(state, user, users.DEMO_USERS[user], now=time.time(), lifetime_seconds=60)
 
 
 def _here() -> str:

@@ -64,7 +64,7 @@ def server_of(app: Starlette) -> Server:
 
 async def _serve(config: Config, listening: socket.socket) -> None:
     clock = steady_clock()
-    store = _Store(config.base / config.settings.store.sqlite, clock)
+    store = _Store(config.places.approvals, clock)
     async with verifier_of(config, clock) as verifier:
         server = server_of(make_app(store.get, verifier, clock))
         loop = asyncio.get_running_loop()

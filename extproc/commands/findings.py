@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import getpass
-import re
 import sys
 import time
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -20,22 +18,24 @@ from extproc.commands.options import (
     WIDE_TERMINAL,
     JsonOption,
     LimitOption,
+    SinceOption,
     StateOption,
+    UntilOption,
     archive_of,
+    moment,
+    places_of,
     print_json,
 )
 from extproc.errors import ConfigError, StoreUnavailable
-from extproc.keys.fingerprint_key import FILE_NAME, load_key
+from extproc.keys.fingerprint_key import load_key
 from extproc.masking import private_key
 from extproc.masking.finding import Action, Direction
 from extproc.masking.fingerprint import Fingerprints
-from extproc.store.port import FindingRow
+from extproc.store.port import FindingRow, FindingSearch
 
 app = typer.Typer(help="Look at what was found in prompts and answers.", no_args_is_help=True)
 
 MAX_SECRET_BYTES = 1 << 20
-
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @app.command("list")
@@ -45,15 +45,15 @@ def list_findings(  # noqa: PLR0917 - options, passed by name
     direction: Annotated[Direction | None, typer.Option(help="Which way the text went.")] = None,
     action: Annotated[Action | None, typer.Option(help="What was done.")] = None,
     session: Annotated[str | None, typer.Option(help="A session id.")] = None,
-    since: Annotated[str | None, typer.Option(help="Not before: an ISO date or time, or an age such as 7d.")] = None,
-    until: Annotated[str | None, typer.Option(help="Before: an ISO date or time, or an age such as 12h.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: LimitOption = 100,
     state: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
     """List findings, the newest first."""
     now = time.time()
-    rows = archive_of(state).findings(
+    search = FindingSearch(
         rule=rule,
         user=user,
         direction=direction,
@@ -61,8 +61,8 @@ def list_findings(  # noqa: PLR0917 - options, passed by name
         session=session,
         since=None if since is None else moment("--since", since, now),
         until=None if until is None else moment("--until", until, now),
-        limit=limit,
     )
+    rows = archive_of(state).findings(search, limit=limit)
     _show(rows, as_json=as_json)
 
 
@@ -73,9 +73,9 @@ def match_secret(
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Say where and when a secret was seen: exit 0 if it was, 1 if not. It is read from standard input."""
-    fingerprints = Fingerprints(load_key(state / FILE_NAME))
+    fingerprints = Fingerprints(load_key(places_of(state).fingerprint_key))
     try:
-        rows = archive_of(state).findings(fingerprint=fingerprints.of(_candidate()), limit=limit)
+        rows = archive_of(state).findings(FindingSearch(fingerprint=fingerprints.of(_candidate())), limit=limit)
     except StoreUnavailable as failure:
         # Exit 1 would say that the secret was never seen.
         raise ConfigError(str(failure)) from failure
@@ -84,21 +84,6 @@ def match_secret(
     else:
         print("not seen")  # noqa: T201 - this is the terminal
     raise typer.Exit(0 if rows else 1)
-
-
-def moment(option: str, text: str, now: float) -> float:
-    """Return the unix time of an ISO date or time (local unless it says its zone) or of an age (`90m`, `7d`).
-
-    Raises ConfigError, which names the option.
-    """
-    if age := re.fullmatch(r"(\d{1,6})([smhdw])", text):
-        return now - int(age[1]) * _UNIT_SECONDS[age[2]]
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise ConfigError(
-            f"{option}: expected a date (2026-01-31), a time (2026-01-31T09:30) or an age (30m, 12h, 7d), got {text!r}"
-        ) from None
 
 
 def _candidate() -> bytes:

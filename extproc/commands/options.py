@@ -3,27 +3,71 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from extproc.store.sqlite import SqliteArchive
+from extproc import stores
+from extproc.config import load_settings
+from extproc.config_recording import Places, RecordingSettings, StoreSettings
+from extproc.errors import ConfigError
+from extproc.store.port import Archive, Eraser, Ledger
 
 StateOption = Annotated[
     Path, typer.Option("--state-dir", envvar="EXTPROC_STATE_DIR", help="Where the gateway keeps its state.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 LimitOption = Annotated[int, typer.Option(min=1, help="At most so many.")]
+SinceOption = Annotated[str | None, typer.Option(help="Not before: an ISO date or time, or an age such as 7d.")]
+UntilOption = Annotated[str | None, typer.Option(help="Before: an ISO date or time, or an age such as 12h.")]
 DEFAULT_STATE = Path(".extproc")
 
 WIDE_TERMINAL = 110
 """Columns from which a table has room for more than its most important columns."""
 
 
-def archive_of(state: Path) -> SqliteArchive:
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def moment(option: str, text: str, now: float) -> float:
+    """Return the unix time of an ISO date or time (local unless it says its zone) or of an age (`90m`, `7d`).
+
+    Raises ConfigError, which names the option.
+    """
+    if age := re.fullmatch(r"(\d{1,6})([smhdw])", text):
+        return now - int(age[1]) * _UNIT_SECONDS[age[2]]
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ConfigError(
+            f"{option}: expected a date (2026-01-31), a time (2026-01-31T09:30) or an age (30m, 12h, 7d), got {text!r}"
+        ) from None
+
+
+def places_of(state: Path) -> Places:
+    """Return where the gateway of a state directory keeps things; without settings there it is what `make run` uses."""
+    settings = state / "gateway.yaml"
+    if settings.exists():
+        return load_settings(settings).places(state)
+    return Places(state, Path(), StoreSettings(sqlite=Path("record.db")), RecordingSettings())
+
+
+def archive_of(state: Path) -> Archive:
     """Open the store of a state directory for reading."""
-    return SqliteArchive(state / "extproc.db")
+    return stores.archive_of(places_of(state))
+
+
+def ledger_of(state: Path) -> Ledger:
+    """Open the store of a state directory as evidence."""
+    return stores.ledger_of(places_of(state))
+
+
+def eraser_of(state: Path) -> Eraser:
+    """Open the store of a state directory to remove from it."""
+    return stores.eraser_of(places_of(state))
 
 
 def print_json(value: object) -> None:

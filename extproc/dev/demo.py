@@ -16,13 +16,15 @@ from typing import Any
 from rich.console import Console
 
 from extproc import replay
-from extproc.dev import demo_approval, files, keys, upstream_leak, users
+from extproc.dev import demo_approval, demo_evidence, files, keys, upstream_leak, users
 from extproc.errors import ExtprocError
 from extproc.keys.fingerprint_key import FILE_NAME, load_key
 from extproc.masking.fingerprint import Fingerprints
-from extproc.store.sqlite import SqliteArchive
+from extproc.store.port import FindingSearch
+from extproc.store.sqlite_archive import SqliteArchive
 
 _FINDINGS = 8
+_RECORDED_SECONDS = 15
 
 
 def run(state: Path, console: Console) -> None:
@@ -51,13 +53,17 @@ class _Tour:
         self._streaming_chat(f"Why does CI fail with {assignment} set?")
         self._upstream_prompt(assignment.partition("=")[2])
         self._step(6, "The model leaks", "It answers with secrets, a few characters at a time. What alice received:")
-        self._streaming_chat("leak")
+        leaked = self._streaming_chat("leak")
         self._step(7, "The findings", "Where and when, never the secret itself; who has a secret can ask where it was.")
+        self._recorded(leaked)
         self._findings(assignment.partition("=")[2])
         self._step(8, "alice asks for an edit", "infra/prod.tf is privileged: the answer waits for bob, twice.")
         demo_approval.show(self.console, self.state, self._edit)
         self._step(9, "The record", "Who, by which rule, what was said, and when each piece was said.")
-        self._record(decision_id)
+        document = self._recorded(decision_id)
+        replay.play([document], self.console, speed=1.0, wait=True)
+        self._step(10, "The proof", "Each entry has the hash of the one before, and signed checkpoints are over all.")
+        demo_evidence.show(self.console, self.state, document["session"])
 
     def _streaming_chat(self, prompt: str = "count to 10") -> str:
         try:
@@ -117,29 +123,28 @@ class _Tour:
         return seen[-1]
 
     def _findings(self, secret: str) -> None:
-        archive = SqliteArchive(self.state / "extproc.db")
+        archive = SqliteArchive(self.state / "record.db")
         for row in archive.findings(limit=_FINDINGS):
             line = f"    {row.action:5} {row.rule:28} {row.direction:7} {row.where} @{row.offset}  {row.user}"
             self.console.print(line, markup=False)
         fingerprint = Fingerprints(load_key(self.state / FILE_NAME)).of(secret)
-        for row in archive.findings(fingerprint=fingerprint):
+        for row in archive.findings(FindingSearch(fingerprint=fingerprint)):
             self.console.print(f"    match: {row.user} in exchange {row.exchange}", style="green", markup=False)
         self.console.print(
             "    The same:  .venv/bin/extproc findings list   and   ... findings match < FILE", style="dim"
         )
 
-    def _record(self, decision_id: str) -> None:
-        document = SqliteArchive(self.state / "extproc.db").exchange(decision_id)
-        if document is None:
-            raise ExtprocError(f"exchange {decision_id} is not in the store of {self.state}: is it another gateway's?")
-        replay.play([document], self.console, speed=1.0, wait=True)
-        self.console.print(
-            f"Look further:  .venv/bin/extproc sessions list\n"
-            f"               .venv/bin/extproc sessions show {document['session']} --json\n"
-            f"               .venv/bin/extproc replay {document['session']} --speed 2\n"
-            f"               .venv/bin/extproc policy explain --as mallory --model gpt-5",
-            markup=False,
-        )
+    def _recorded(self, decision_id: str) -> dict[str, Any]:
+        """Return the document of an exchange once it is in the store, a moment after its end."""
+        archive = SqliteArchive(self.state / "record.db")
+        deadline = time.monotonic() + _RECORDED_SECONDS
+        while (document := archive.exchange(decision_id)) is None:
+            if time.monotonic() > deadline:
+                raise ExtprocError(
+                    f"exchange {decision_id} is not in the store of {self.state}: is it another gateway's?"
+                )
+            time.sleep(0.1)
+        return document
 
     def _step(self, number: int, title: str, why: str) -> None:
         self.console.print(f"\n{number}. {title}", style="bold", markup=False, end="  ")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from extproc.dev.demo_command import command
 from extproc.errors import ExtprocError
 
 QUESTION = "edit infra/prod.tf please"
@@ -28,7 +27,7 @@ def show(console: Console, state: Path, ask: Callable[[str], str]) -> None:
         waiting = _pending(state)
         console.print(f"    {waiting['id']} waits: {_touched(waiting)}", markup=False)
         console.print(f"    .venv/bin/extproc approvals {verdict} ID --as bob --reason '{reason}'", style="dim")
-        _command(state, verdict, waiting["id"], "--as", "bob", "--reason", reason)
+        command(state, "approvals", verdict, waiting["id"], "--as", "bob", "--reason", reason)
         asking.join(_ASKED_SECONDS)
         if not given:
             raise ExtprocError("the answer did not come although the verdict was given")
@@ -39,7 +38,7 @@ def show(console: Console, state: Path, ask: Callable[[str], str]) -> None:
 def _pending(state: Path) -> dict[str, Any]:
     deadline = time.monotonic() + _ASKED_SECONDS
     while time.monotonic() < deadline:
-        rows = _command(state, "list", "--state", "pending", "--json").splitlines()
+        rows = command(state, "approvals", "list", "--state", "pending", "--json").splitlines()
         if rows:
             row: dict[str, Any] = json.loads(rows[0])
             return row
@@ -49,11 +48,3 @@ def _pending(state: Path) -> dict[str, Any]:
 
 def _touched(row: dict[str, Any]) -> str:
     return ", ".join(f"{touch['act']} {touch['path'] or ''}".strip() for touch in row["touches"])
-
-
-def _command(state: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "extproc", "approvals", *arguments, "--state-dir", str(state)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ExtprocError(f"extproc approvals {arguments[0]}: {done.stderr.strip()}")
-    return done.stdout

@@ -77,7 +77,7 @@ def _gateway(ports: Ports) -> dict[str, Any]:
         "policy": "policy.yaml",
         # Shared by all state directories of this user: compiling the rules takes some seconds.
         "rule_cache": str(Path.home() / ".cache" / "copilot-extproc" / "rules"),
-        "store": {"sqlite": "extproc.db"},
+        "store": {"sqlite": "record.db"},
         "issuers": [
             {
                 "kind": "oidc",

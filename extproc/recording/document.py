@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from extproc.conversation import Answer, Choice, Prompt, ToolCall
-from extproc.errors import Code, Refusal
+from extproc.errors import Refusal
 from extproc.headers import ClientFacts
 from extproc.identity.principal import Principal
 from extproc.masking.finding import Finding
@@ -129,27 +129,8 @@ def closing(
     }
 
 
-def interrupted(exchange_id: str, now: float) -> dict[str, Any]:
-    """Build the closing entry of an exchange whose process died; what was streamed before is not known."""
-    return closing(
-        exchange_id=exchange_id,
-        opened_at=now,
-        closed_at=now,
-        outcome=Outcome.INTERRUPTED,
-        refusal=Refusal(500, Code.GATEWAY_INTERNAL, "The gateway process ended before the exchange did."),
-        status=None,
-        upstream_status=None,
-        content_type=None,
-        body_bytes=0,
-        answer=None,
-        timing=Timing(),
-    )
-
-
-def merged(opened: Mapping[str, Any], closed: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Join the entries of an exchange into its document; old ones lack the members that came later."""
-    if closed is None:
-        closed = {"outcome": "open", "error": None, "closed_at": None, "response": None, "timing": None}
+def merged(opened: Mapping[str, Any], closed: Mapping[str, Any]) -> dict[str, Any]:
+    """Join opening and closing of an exchange into its document; old ones lack the members that came later."""
     return {
         **opened,
         **closed,

@@ -1,23 +1,75 @@
-"""What recording asks of a store."""
+"""What recording asks of a store, and what readers ask of it.
+
+Four ports, each declared by its user: `Recorder` (an exchange, answered by the spool), `Store` (the shipper, which
+moves the spool's entries), `Archive` (people who look at exchanges) and `Ledger` (whoever proves that nothing was
+changed). `Eraser` is for removing by rule. Conformance suites in tests/store run over every adapter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from extproc.recording.entry import Blob, Sealed, WrappedKey
 
 
 class Recorder(Protocol):
-    """Keep the entries of exchanges, append-only.
+    """Keep what happens in exchanges, append-only.
 
-    An exchange has one opening and at most one closing entry; neither is ever changed. `append` returns only when the
-    entries are durable (they survive a power cut), and raises `StoreUnavailable` when that is not so or not known.
-    Both entries of one call become durable together. Safe for many concurrent callers on one event loop; a cancelled
-    caller does not undo the write. Entries are JSON objects; the caller does not change them after the call.
+    An exchange has one opening and at most one closing; neither is ever changed. `append` returns only when they are
+    durable (they survive a power cut), and raises `StoreUnavailable` when that is not so or not known. Both of one call
+    become durable together. Safe for many concurrent callers on one event loop; a cancelled caller does not undo the
+    write. Both are JSON objects; the caller does not change them after the call.
     """
 
     async def append(self, opening: dict[str, Any] | None, closing: dict[str, Any] | None) -> None:
-        """Make the entries durable."""
+        """Make opening and closing durable."""
+        ...
+
+    def answering(self, exchange_id: str, status: int, content_type: str | None) -> None:
+        """Note that an answer's headers are about to go to the client; as `piece`."""
+        ...
+
+    def piece(self, exchange_id: str, at: float, data: bytes) -> None:
+        """Note bytes that are about to go to the client, `at` milliseconds after the opening.
+
+        When it returns they survive the death of this process, if not a power cut; the caller releases them only then.
+        Raises `StoreUnavailable`.
+        """
+        ...
+
+
+class Conflict(Exception):
+    """Say that a store already has something else where this belongs: somebody altered the record.
+
+    `what` names the entry or blob. Never retried: it is an alarm.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the store has something else in the place of {what}")
+        self.what = what
+
+
+class Store(Protocol):
+    """Take entries and keep them for good; only ever creates.
+
+    Everything may be put again: what is there already and equal is done. So a caller that does not know whether a
+    call succeeded repeats it. Raises `StoreUnavailable` where something may not have been taken (part of it may have
+    been), and `Conflict` where something different is in its place; then everything else of the call was taken or
+    `StoreUnavailable` raised. What is taken is durable. One caller at a time.
+    """
+
+    async def put(self, entries: Sequence[Sealed], blobs: Sequence[Blob] = (), keys: Sequence[WrappedKey] = ()) -> None:
+        """Take these, keys and blobs first: an entry that is there has its parts. Sessions and logs may be mixed."""
+        ...
+
+    async def put_checkpoint(self, log: str, size: int, note: str) -> None:
+        """Take a signed checkpoint of a log."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of files and connections."""
         ...
 
 
@@ -61,11 +113,51 @@ class FindingRow:
     fingerprint: str
 
 
-class Archive(Protocol):
-    """Read what was recorded. A document merges an exchange's entries; before the second its `outcome` is `open`."""
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which exchanges are meant: those that fit all that is given.
 
-    def sessions(self, *, user: str | None = None, limit: int = 100) -> list[SessionRow]:
-        """Return the most recent sessions, the newest first."""
+    `user` is a name or a principal's id. `repository`, `path` (of a file that a tool call names) and `finding` (the id
+    of a rule) are globs where `*` stands for anything. `text` is looked for, without regard to case, in what was asked
+    and answered. `since` and `until` are unix seconds and mean the opening; `until` itself is not included.
+    """
+
+    user: str | None = None
+    group: str | None = None
+    model: str | None = None
+    outcome: str | None = None
+    repository: str | None = None
+    path: str | None = None
+    finding: str | None = None
+    session: str | None = None
+    text: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingSearch:
+    """Which findings are meant: those that fit all that is given; `rule` is a glob, the rest is as in `Search`."""
+
+    rule: str | None = None
+    user: str | None = None
+    direction: str | None = None
+    action: str | None = None
+    session: str | None = None
+    fingerprint: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+class Archive(Protocol):
+    """Read what was recorded; changes nothing. Raises `StoreUnavailable`.
+
+    A document is that of `extproc.recording.document`. Of an exchange whose body was removed by rule, or whose data key
+    was erased, it has `id`, `session`, `opened_at`, `facts` and `removed`, which says why.
+    """
+
+    def sessions(self, search: Search = Search(), *, limit: int = 100) -> list[SessionRow]:
+        """Return the most recent sessions that have an exchange that fits, the newest first."""
         ...
 
     def session(self, session_id: str) -> Iterator[dict[str, Any]]:
@@ -76,22 +168,87 @@ class Archive(Protocol):
         """Return the document of an exchange."""
         ...
 
-    def findings(
-        self,
-        *,
-        rule: str | None = None,
-        user: str | None = None,
-        direction: str | None = None,
-        action: str | None = None,
-        session: str | None = None,
-        fingerprint: str | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        limit: int = 100,
-    ) -> list[FindingRow]:
-        """Return the most recent findings that fit all that is given, the newest first.
+    def exchanges(self, search: Search = Search(), *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the documents that fit, the oldest first."""
+        ...
 
-        `rule` is a glob, `user` a name or an id. `since` and `until` are unix seconds and mean the opening of the
-        exchange; `until` itself is not included.
+    def findings(self, search: FindingSearch = FindingSearch(), *, limit: int = 100) -> list[FindingRow]:
+        """Return the most recent findings that fit, the newest first."""
+        ...
+
+    def lines(self, fingerprints: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Yield (fingerprint, exchange id) for every exchange that proposed a line with one of these."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An entry as a store has it, which may not be what was put.
+
+    `index` is the place that the store keeps it at. `hash` is what the store says it is. `body` is None where there is
+    none (any more).
+    """
+
+    log: str
+    index: int
+    head: bytes
+    hash: str
+    body: bytes | None
+    lines: list[str] = field(default_factory=list)
+
+
+class Ledger(Protocol):
+    """Read the record as evidence: bytes, not meanings. Changes nothing. Raises `StoreUnavailable`."""
+
+    def logs(self) -> list[str]:
+        """Return the names of all logs that have an entry or a checkpoint, sorted."""
+        ...
+
+    def entries(self, log: str, start: int = 0, *, bodies: bool = True) -> Iterator[Stored]:
+        """Yield the entries of a log from index `start` on, in the order of their indexes.
+
+        Without `bodies`, `body` is always None; that is faster.
         """
+        ...
+
+    def find(self, exchange_id: str) -> Stored | None:
+        """Return the entry of an exchange."""
+        ...
+
+    def checkpoints(self, log: str) -> list[str]:
+        """Return the signed notes of a log that the store has, the smallest size first."""
+        ...
+
+    def blobs(self, session: str, addresses: Collection[str]) -> dict[str, bytes]:
+        """Return those of these blobs that are there."""
+        ...
+
+    def key(self, session: str, key_id: str) -> WrappedKey | None:
+        """Return a data key, None where it was erased."""
+        ...
+
+
+class Eraser(Protocol):
+    """Remove by rule; needs rights that the service itself does not have. Raises `StoreUnavailable`.
+
+    Called only after the prune record that lists what is removed is in the store. Removing what is gone is no error.
+    """
+
+    def remove_bodies(self, entries: Sequence[tuple[str, int]]) -> int:
+        """Remove the bodies of these entries, given as (log, index), and keep their heads; return how many there were.
+
+        Lines of these entries go too.
+        """
+        ...
+
+    def remove_blobs(self, session: str, addresses: Collection[str]) -> int:
+        """Remove these blobs; return how many there were."""
+        ...
+
+    def remove_keys(self, session: str) -> int:
+        """Remove the data keys of a session: what they encrypted is gone for good; return how many there were."""
+        ...
+
+    def remove_entries(self, log: str, below: int) -> int:
+        """Remove the entries of a log with an index below this one, heads and all; return how many there were."""
         ...

@@ -1,4 +1,4 @@
-"""Approvals in SQLite: an append-only table of events beside the recorded exchanges, in the same file."""
+"""Approvals in SQLite: an append-only table of events, from which everything else follows."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from extproc.approval.approval import (
 )
 from extproc.approval.event import Event, Kind, View, decided, fold, requested
 from extproc.errors import StoreUnavailable
+from extproc.store.alive import alive, hold, lock_file
 from extproc.store.approvals_port import Ending
-from extproc.store.sqlite import BUSY_SECONDS, alive, connect
+from extproc.store.sqlite import BUSY_SECONDS, connect, must_exist
 
 T = TypeVar("T")
 
@@ -73,30 +74,30 @@ ORDER BY g.number DESC LIMIT ?
 
 
 class SqliteApprovals:
-    """Implement the `Approvals` port over a table of the store's file.
+    """Implement the `Approvals` port over one SQLite file.
 
-    `instance` is that of the process's `SqliteRecorder`, whose lock tells others that the process lives; without one
-    nothing can be requested, and the file must exist. Opening closes as interrupted what dead processes left pending
-    (`interrupted` counts them). Writing and reading have a thread and a connection each, so that a store which somebody
-    keeps locked delays no reader.
+    `instance` names this process in what it requests, and a file that it keeps locked for as long as it lives, by which
+    others know that; without one nothing can be requested, and the file must exist. Opening closes as interrupted what
+    dead processes left pending (`interrupted` counts them). Writing and reading have a thread and a connection each, so
+    that a store which somebody keeps locked delays no reader.
     """
 
     def __init__(self, path: Path, *, instance: str | None, now: float, busy_seconds: float = BUSY_SECONDS) -> None:
-        if instance is None and not path.exists():
-            raise StoreUnavailable(f"there is no store at {path}; has the gateway run with this state directory?")
+        if instance is None:
+            must_exist(path)
         self._instance = instance
         self._closed = False
         with ExitStack() as undo:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch(mode=0o600, exist_ok=True)
                 self._writing = undo.enter_context(closing_context(connect(path, busy_seconds)))
+                if instance is not None:
+                    undo.enter_context(hold(lock_file(path, instance)))
                 self._reading = undo.enter_context(closing_context(connect(path, busy_seconds)))
                 self._writing.executescript(_SCHEMA)
                 self.interrupted = _close_orphans(self._writing, path, now)
             except (sqlite3.Error, OSError) as failure:
                 raise StoreUnavailable(f"cannot open the approvals of {path}: {failure}") from failure
-            undo.pop_all()
+            self._held = undo.pop_all()
         self._writer = ThreadPoolExecutor(1, "sqlite-approvals-writer")
         self._reader = ThreadPoolExecutor(1, "sqlite-approvals-reader")
 
@@ -159,9 +160,9 @@ class SqliteApprovals:
         await asyncio.to_thread(self._release)
 
     def _release(self) -> None:
-        for executor, connection in ((self._writer, self._writing), (self._reader, self._reading)):
+        for executor in (self._writer, self._reader):
             executor.shutdown()
-            connection.close()
+        self._held.close()
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run(self._writer, lambda: _in_transaction(self._writing, work))
@@ -282,7 +283,7 @@ def _close_orphans(connection: sqlite3.Connection, path: Path, now: float) -> in
     query = f"SELECT r.approval, r.instance FROM approval_event r WHERE r.kind = 'requested' AND {_IS_PENDING}"  # noqa: S608 - a literal above
     pending = connection.execute(query).fetchall()
     # The lock file of a dead process goes away with the first look at it: look once for each.
-    dead = {one for one in {row[1] for row in pending} if not alive(path.with_name(f"{path.name}.{one}.lock"))}
+    dead = {one for one in {row[1] for row in pending} if not alive(lock_file(path, one))}
     ids = [approval for approval, instance in pending if instance in dead]
 
     def close(connection: sqlite3.Connection) -> int:

@@ -13,7 +13,6 @@ from extproc.approval.approval import Approval, Request, Scope, State
 from extproc.approval.waiting import NotHeld, Waiting
 from extproc.errors import StoreUnavailable
 from extproc.store.approvals_port import Held
-from extproc.store.sqlite import SqliteRecorder
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.approving import APPROVERS, NOW, request, rule, verdict
 
@@ -38,16 +37,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "extproc.db"
+    return tmp_path / "record.db"
 
 
 @pytest.fixture
 async def store(path: Path) -> AsyncIterator[SqliteApprovals]:
-    recorder = SqliteRecorder(path, instance="one", now=NOW)
     opened = SqliteApprovals(path, instance="one", now=NOW)
     yield opened
     await opened.aclose()
-    await recorder.aclose()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from extproc.approval.touch import Act, Touch
 from extproc.dev import files, keys
 from extproc.dev.idp import make_app
 from extproc.dev.users import DEMO_USERS
-from extproc.store.sqlite import SqliteRecorder
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.approving import request, rule
 from tests.commanding import Extproc, runner
@@ -64,44 +63,28 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class Gateway:
-    """Stand for the process that serves: it holds the lock of its instance and requests approvals."""
+    """Stand for the process that serves: it requests approvals, and its lock says that it lives."""
 
     def __init__(self, state: Path) -> None:
-        self._path = state / "extproc.db"
-        self._recorder = SqliteRecorder(self._path, instance="gateway", now=time.time())
+        self._store = SqliteApprovals(state / "approvals.db", instance="gateway", now=time.time())
 
     def request(self, approval_id: str, **changes: Any) -> Request:
         now = time.time()
         facts = {"requested_at": now, "expires_at": now + 900, "proposal": PROPOSAL, **changes}
         one = request(approval_id, **facts)
-
-        async def work(store: SqliteApprovals) -> None:
-            await store.request(one)
-
-        self._with_store(work)
+        asyncio.run(self._store.request(one))
         return one
 
     def approval(self, approval_id: str) -> Approval:
-        found: Approval | None = self._with_store(lambda store: store.get(approval_id))
+        found = asyncio.run(self._store.get(approval_id))
         assert found is not None
         return found
 
     def events(self, approval_id: str) -> list[Event]:
-        found: list[Event] = self._with_store(lambda store: store.events(approval_id))
-        return found
-
-    def _with_store(self, work: Callable[[SqliteApprovals], Any]) -> Any:
-        async def run() -> Any:
-            store = SqliteApprovals(self._path, instance="gateway", now=time.time())
-            try:
-                return await work(store)
-            finally:
-                await store.aclose()
-
-        return asyncio.run(run())
+        return asyncio.run(self._store.events(approval_id))
 
     def close(self) -> None:
-        asyncio.run(self._recorder.aclose())
+        asyncio.run(self._store.aclose())
 
 
 @pytest.fixture
@@ -176,8 +159,8 @@ def test_without_a_store_the_commands_say_so(extproc: Extproc, state: Path) -> N
     for arguments in (["list"], ["show", "a1"], ["approve", "a1", "--as", "bob"]):
         run = extproc(*arguments)
         assert (run.code, run.out) == (1, "")
-        assert "there is no store at .extproc/extproc.db" in run.err
-    assert not (state / "extproc.db").exists()
+        assert "there is no store at .extproc/approvals.db" in run.err
+    assert not (state / "approvals.db").exists()
 
 
 def test_what_a_dead_gateway_left_pending_is_listed_as_interrupted(extproc: Extproc, state: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.commands.findings import MAX_SECRET_BYTES, moment
+from extproc.commands.findings import MAX_SECRET_BYTES
+from extproc.commands.options import moment
 from extproc.errors import ConfigError
 from extproc.keys.fingerprint_key import load_or_create_key
 from extproc.masking.fingerprint import Fingerprints
-from extproc.store.sqlite import SqliteRecorder
 from tests.commanding import Extproc, Run, runner
+from tests.recording_of import exchange, record
 
 NOW = 1_760_000_000.0
 SECRET = "made-up-Secret-w\u00f6rd-1"
@@ -54,22 +55,17 @@ def state(tmp_path: Path) -> Path:
     other = {**found, "rule": "npm-token", "direction": "answer", "where": "0.text", "action": "block"}
     other["fingerprint"] = "0" * 32
 
-    async def record() -> None:
-        store = SqliteRecorder(folder / "extproc.db", instance="i", now=NOW)
-        for number, (name, *findings) in enumerate([("alice", found, other), ("bob", found)]):
-            opening = {
-                "id": f"{number:032x}",
-                "session": f"584efd4ed4058f9{number}",
-                "opened_at": NOW + 86_400 * number,
-                "client": {},
-                "principal": {"id": f"issuer#{name}", "name": name},
-                "request": {"model": "gpt-5"},
-                "findings": findings,
-            }
-            await store.append(opening, None)
-        await store.aclose()
-
-    asyncio.run(record())
+    exchanges = [
+        exchange(
+            f"{number:032x}",
+            session=f"584efd4ed4058f9{number}",
+            at=NOW + 86_400 * number,
+            user=name,
+            findings=findings,
+        )
+        for number, (name, findings) in enumerate([("alice", [found, other]), ("bob", [found])])
+    ]
+    asyncio.run(record(folder / "record.db", exchanges))
     return folder
 
 
@@ -128,7 +124,7 @@ def test_a_wrong_option_is_told_with_2(extproc: Extproc, options: list[str]) -> 
 def test_a_missing_store_is_told_with_1(extproc: Extproc) -> None:
     run = extproc("list")
     assert run.code == 1
-    assert run.err.startswith("extproc: there is no store at .extproc/extproc.db")
+    assert run.err.startswith("extproc: there is no store at .extproc/record.db")
 
 
 # --- times -----------------------------------------------------------------------------------------------------------
@@ -207,10 +203,10 @@ def test_what_is_no_candidate_is_told_with_2(extproc: Extproc, stdin: bytes, sai
 
 # With 1, a script would take the secret for one that was never seen.
 def test_without_key_or_store_the_exit_code_is_2(extproc: Extproc, state: Path) -> None:
-    (state / "extproc.db").rename(state / "elsewhere.db")
+    (state / "record.db").rename(state / "elsewhere.db")
     run = extproc("match", stdin=SECRET.encode())
     assert (run.code, run.out) == (2, "")
-    assert "there is no store at .extproc/extproc.db" in run.err
+    assert "there is no store at .extproc/record.db" in run.err
     (state / "fingerprint.key").unlink()
     run = extproc("match", stdin=SECRET.encode())
     assert (run.code, run.out) == (2, "")

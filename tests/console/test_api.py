@@ -22,7 +22,6 @@ from extproc.dev.users import DEMO_USERS
 from extproc.errors import StoreUnavailable
 from extproc.identities import verifier_of
 from extproc.store.approvals_port import Answers
-from extproc.store.sqlite import SqliteRecorder
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.approving import request, rule
 
@@ -100,12 +99,10 @@ async def state(tmp_path: Path) -> AsyncIterator[Path]:
 
 @pytest.fixture
 async def console(state: Path) -> AsyncIterator[Console]:
-    recorder = SqliteRecorder(state / "extproc.db", instance="gateway", now=time.time())
-    store = SqliteApprovals(state / "extproc.db", instance="gateway", now=time.time())
+    store = SqliteApprovals(state / "approvals.db", instance="gateway", now=time.time())
     async with serving(state, lambda: store) as url, aiohttp.ClientSession() as session:
         yield Console(state, url, store, session)
     await store.aclose()
-    await recorder.aclose()
 
 
 # --- seeing ----------------------------------------------------------------------------------------------------------

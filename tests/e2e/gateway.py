@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import aiohttp
 import yaml
 
 from extproc.dev import files, idp, keys, runner, users, web
-from extproc.store.sqlite import SqliteArchive
+from extproc.store.sqlite_archive import SqliteArchive
 from tests.e2e.upstream import Upstream
 
 READY_SECONDS = 30
@@ -42,6 +43,15 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = READY_
         assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
         await asyncio.sleep(0.01)
     return value
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
 
 
 class Gateway:
@@ -92,12 +102,16 @@ class Gateway:
         await self.start_envoy()
 
     async def start_service(self) -> None:
+        await self.launch_service()
+        await self.ready(f"http://127.0.0.1:{self.ports.ops}/readyz")
+
+    async def launch_service(self) -> None:
+        """Start the service, and do not wait until it takes exchanges."""
         with (self.state / "serve.log").open("ab") as log:
             self.service = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "extproc", "serve", "--config", str(self.state / "gateway.yaml"),
                 cwd=self.state, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
             )  # fmt: skip
-        await self.ready(f"http://127.0.0.1:{self.ports.ops}/readyz")
 
     async def start_envoy(self) -> None:
         with (self.state / "envoy.log").open("ab") as log:
@@ -125,6 +139,28 @@ class Gateway:
         assert self.service is not None
         self.service.kill()
         await self.service.wait()
+
+    async def command(self, *arguments: str, state: Path | None = None) -> Ran:
+        """Run `extproc` on the state directory, or on another one, in a process of its own."""
+        running = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "extproc", *arguments, "--state-dir", str(state or self.state),
+            cwd=self.state, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd()), "COLUMNS": "200"},
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(running.communicate(), 60)
+        assert running.returncode is not None
+        return Ran(running.returncode, out.decode(), err.decode())
+
+    async def readiness(self) -> tuple[int, str]:
+        """Return what /readyz answers."""
+        async with self.session.get(f"http://127.0.0.1:{self.ports.ops}/readyz") as response:
+            return response.status, await response.text()
+
+    async def stop_service(self) -> None:
+        """End the service as an operator would."""
+        assert self.service is not None
+        self.service.terminate()
+        assert await asyncio.wait_for(self.service.wait(), 40) == 0
 
     async def stop(self) -> None:
         for process in (self.service, self.envoy):
@@ -157,17 +193,13 @@ class Gateway:
         return self.session.post(f"{self.url}/chat/completions", headers=self.headers(user), data=json.dumps(body))
 
     async def document(self, decision_id: str) -> dict[str, Any]:
-        """Return the closed record of an exchange; it may be a moment after the client's view."""
-
-        def closed() -> dict[str, Any] | None:
-            found = SqliteArchive(self.state / "extproc.db").exchange(decision_id)
-            return found if found is not None and found["outcome"] != "open" else None
-
-        found: dict[str, Any] = await until(closed, f"the record of {decision_id}")
+        """Return the record of an exchange; it is in the store a moment after the client's view."""
+        archive = SqliteArchive(self.state / "record.db")
+        found: dict[str, Any] = await until(lambda: archive.exchange(decision_id), f"the record of {decision_id}")
         return found
 
     def documents(self) -> list[dict[str, Any]]:
-        archive = SqliteArchive(self.state / "extproc.db")
+        archive = SqliteArchive(self.state / "record.db")
         return [document for row in archive.sessions() for document in archive.session(row.id)]
 
     def access_log(self) -> list[dict[str, Any]]:

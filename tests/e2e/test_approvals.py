@@ -23,7 +23,7 @@ import pytest_asyncio
 from extproc.approval.approval import Approval, Scope, State, Verdict, VerdictRefusal, Why
 from extproc.approval.fences import TOOL as CODE_BLOCK
 from extproc.approval.waiting import Waiting
-from extproc.config import DEFAULT_HOSTS
+from extproc.config import DEFAULT_HOSTS, load_settings
 from extproc.conversation import ToolCall
 from extproc.credential import Credential
 from extproc.dev.upstream_model import to_json
@@ -35,11 +35,11 @@ from extproc.masking.masker import Masking
 from extproc.metrics import Metrics
 from extproc.policy_file import load
 from extproc.processor import Bounds, Processor
+from extproc.recorder import recording
 from extproc.recording.session import Sessions
 from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.server import Server
-from extproc.store.sqlite import SqliteRecorder
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.detecting import FINGERPRINTS, masking
 from tests.e2e.gateway import Gateway, decision_id, until
@@ -135,7 +135,7 @@ class Desk:
     def __init__(self, state: Path, now: Callable[[], float] = time.time) -> None:
         self.state = state
         self.now = now
-        self.store = SqliteApprovals(state / "extproc.db", instance=None, now=now())
+        self.store = SqliteApprovals(state / "approvals.db", instance=None, now=now())
 
     async def pending(self, count: int = 1) -> list[Approval]:
         """Return what waits once it is so many, the oldest first."""
@@ -523,7 +523,7 @@ async def test_the_store_of_approvals_holds_no_secret_of_a_proposal(gateway: Gat
         document = await gateway.document(one.request.exchange)
         assert leaked(repr(stored).encode()) == []
         assert leaked(json.dumps(document).encode()) == []
-    files = [path.read_bytes() for path in gateway.state.glob("extproc.db*")]
+    files = [path.read_bytes() for path in gateway.state.glob("*.db*")]
     assert not any(TOKEN.encode() in data for data in files)
 
 
@@ -670,23 +670,24 @@ async def inside(gateway: Gateway) -> AsyncIterator[Inside]:
     bounds = Bounds(
         max_exchanges=9, idle_seconds=60, total_seconds=9999, drain_seconds=0.2, sign_of_life_seconds=0.02
     )  # fmt: skip
-    recorder = SqliteRecorder(gateway.state / "extproc.db", instance="inside", now=now())
-    approvals = SqliteApprovals(gateway.state / "extproc.db", instance="inside", now=now())
-    waiting = Waiting(approvals, now, 2, poll_seconds=0.01)
-    processor = Processor(
-        rules=rules, identities=Known(), credentials=Known(), approvers=waiting, recorder=recorder, metrics=Metrics(),
-        bounds=bounds, now=now,
-    )  # fmt: skip
-    server = Server(processor, bounds, addresses=[f"unix:{gateway.socket}"])
-    await server.start()
-    desk = Desk(gateway.state, now)
-    try:
-        yield Inside(gateway, processor, desk, clock)
-    finally:
-        await server.stop()
-        for closes in (desk.store, approvals, recorder):
-            await closes.aclose()
-        gateway.socket.unlink(missing_ok=True)
+    places = load_settings(gateway.state / "gateway.yaml").places(gateway.state)
+    async with recording(places, epoch="inside", worker="0", session=gateway.session, now=time.time) as recorded:
+        approvals = SqliteApprovals(places.approvals, instance="inside", now=now())
+        waiting = Waiting(approvals, now, 2, poll_seconds=0.01)
+        processor = Processor(
+            rules=rules, identities=Known(), credentials=Known(), approvers=waiting, recorder=recorded.spool,
+            metrics=Metrics(), bounds=bounds, now=now,
+        )  # fmt: skip
+        server = Server(processor, bounds, addresses=[f"unix:{gateway.socket}"])
+        await server.start()
+        desk = Desk(gateway.state, now)
+        try:
+            yield Inside(gateway, processor, desk, clock)
+        finally:
+            await server.stop()
+            for closes in (desk.store, approvals):
+                await closes.aclose()
+            gateway.socket.unlink(missing_ok=True)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -83,6 +84,7 @@ async def test_run_becomes_ready_and_the_demo_walks_through_it(state: Path) -> N
     assert code == 0, output
     for shown in ("identity.missing", "1 2 3 4 5 6 7 8 9 10", "policy.denied", "the gateway's own", "completed"):
         assert shown in output
+    assert re.search(r"\n +1 log, \d+ entries, 0 of them pending: nothing was changed\n", output)
     code, output = await _extproc(state, "sessions", "list", "--json")
     assert code == 0
     assert {json.loads(row)["user"] for row in output.splitlines()} == {None, "alice", "mallory"}

@@ -92,9 +92,11 @@ async def test_kill_while_the_request_is_read_lets_nothing_through(own_gateway: 
     assert SECRET_TEXT.encode() not in received
 
 
-@pytest.mark.parametrize("phase", ["before headers", "in held json", "in stream"])
+@pytest.mark.parametrize(
+    ("phase", "streamed"), [("before headers", None), ("in held json", None), ("in stream", "fine ")]
+)
 async def test_kill_during_the_answer_lets_no_unprocessed_byte_through_and_is_recorded_as_interrupted(
-    own_gateway: Gateway, phase: str
+    own_gateway: Gateway, phase: str, streamed: str | None
 ) -> None:
     await own_gateway.prepare()
     await own_gateway.start()
@@ -122,18 +124,22 @@ async def test_kill_during_the_answer_lets_no_unprocessed_byte_through_and_is_re
             await call.end()
 
     own_gateway.upstream.play(script)
-    request = asyncio.create_task(outcome_of(own_gateway.chat(stream=phase == "in stream")))
+    arriving = bytearray()
+    request = asyncio.create_task(outcome_of(own_gateway.chat(stream=phase == "in stream"), arriving))
     await asked.wait()
+    if streamed is not None:
+        await until(lambda: arriving == event(streamed), "the first event at the client")
     await own_gateway.kill_service()
     killed.set()
     status, received = await request
     assert status in {None, 500, 502, 503}
     assert SECRET_TEXT.encode() not in received
-    # The next start closes the record that the dead process left open.
+    # The next start closes the record that the dead process left open, with what the client got to see.
     await own_gateway.start_service()
-    [document] = own_gateway.documents()
+    [document] = await until(own_gateway.documents, "the record of what was interrupted")
     assert document["outcome"] == "interrupted"
     assert document["request"]["messages"] == [{"role": "user", "content": "hi"}]
+    assert (document["response"] or {}).get("text") == streamed
     own_gateway.upstream.play(plain)
     async with own_gateway.chat() as response:
         assert response.status == 200
@@ -204,6 +210,7 @@ async def test_streams_that_outlast_the_drain_are_cut_and_recorded_as_interrupte
     forever.set()
     [document] = own_gateway.documents()
     assert (document["outcome"], document["error"]["code"]) == ("interrupted", "gateway.draining")
+    assert document["response"]["text"] == "before "
 
 
 # --- something in the service breaks ---------------------------------------------------------------------------------
@@ -227,6 +234,8 @@ class Parts:
         self.scan_may_go_on = threading.Event()
         self.hang = asyncio.Event()
         self.entries: list[tuple[Any, Any]] = []
+        self.pieces: list[bytes] = []
+        """What was noted of answers, before it went out."""
 
     def check(self, name: str) -> None:
         if self.broken == name:
@@ -262,9 +271,18 @@ class Parts:
 
     async def append(self, opening: Any, closing: Any) -> None:
         self.check("opening" if opening and not closing else "closing")
-        if self.broken == "store" or (self.broken == "store at the end" and closing is not None):
+        if self.broken == "spool" or (self.broken == "spool at the end" and closing is not None):
             raise StoreUnavailable("disk full")
         self.entries.append((opening, closing))
+
+    def answering(self, exchange_id: str, status: int, content_type: str | None) -> None:
+        if self.broken == "spool before the answer":
+            raise StoreUnavailable("disk full")
+
+    def piece(self, exchange_id: str, at: float, data: bytes) -> None:
+        if self.broken == "spool in the answer" and SECRET_TEXT.encode() in data:
+            raise StoreUnavailable("disk full")
+        self.pieces.append(data)
 
 
 class BreakableDialect(ChatDialect):
@@ -551,7 +569,7 @@ async def test_an_exception_while_the_record_is_closed_lets_no_answer_end_well(h
 
 async def test_what_cannot_be_recorded_gets_503_and_does_not_leave(held: Inside) -> None:
     held.gateway.upstream.play(leaky)
-    held.parts.broken = "store"
+    held.parts.broken = "spool"
     async with held.gateway.chat() as response:
         assert response.status == 503
         assert (await response.json())["error"]["code"] == "recording.unavailable"
@@ -560,12 +578,33 @@ async def test_what_cannot_be_recorded_gets_503_and_does_not_leave(held: Inside)
 
 async def test_an_answer_whose_end_cannot_be_recorded_is_not_given(held: Inside) -> None:
     held.gateway.upstream.play(leaky)
-    held.parts.broken = "store at the end"
+    held.parts.broken = "spool at the end"
     async with held.gateway.chat() as response:
         assert response.status == 503
         assert SECRET_TEXT not in await response.text()
     status, _ = await outcome_of(held.gateway.chat(stream=True))
     assert status is None or status >= 500
+
+
+async def test_every_byte_that_a_client_gets_is_noted_before(held: Inside) -> None:
+    held.gateway.upstream.play(leaky)
+    for stream in (False, True):
+        held.parts.pieces.clear()
+        _, received = await outcome_of(held.gateway.chat(stream=stream))
+        assert received == b"".join(held.parts.pieces) != b""
+
+
+async def test_what_cannot_be_noted_of_an_answer_does_not_go_out(held: Inside) -> None:
+    held.gateway.upstream.play(leaky)
+    held.parts.broken = "spool before the answer"
+    status, received = await outcome_of(held.gateway.chat(stream=True))
+    assert status == 500
+    assert event("fine ") not in received
+    assert SECRET_TEXT.encode() not in received
+    held.parts.broken = "spool in the answer"
+    assert await begun_stream(held) == (None, event("fine "))
+    endings = [(one["outcome"], one["error"]["code"]) for _, one in held.parts.entries if one]
+    assert endings == [("failed", "recording.unavailable")] * 2
 
 
 async def test_a_stuck_exchange_is_cut_by_the_watchdog_and_recorded(held: Inside) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import gzip
 import io
 import json
+import re
 import zlib
 from typing import Any
 
@@ -245,9 +246,10 @@ async def test_streams_with_other_line_ends_are_masked_alike(gateway: Gateway, s
     sent = case.events(3).replace(b"\n", separator)
     gateway.upstream.play(streams(sent, 4))
     async with post(gateway, case.path, case.asked(stream=True)) as response:
-        received = (await response.read()).replace(separator, b"\n")
+        # The LF of a CRLF that was cut in two may come before an event that waits: another blank line, no other event.
+        received = re.sub(rb"\r\n|\r", b"\n", await response.read())
     check_said(case, case.read_events(trees(received)))
-    assert received.count(b"\n\n") == case.events(3).count(b"\n\n")
+    assert len(re.findall(rb"[^\n]\n\n", received)) == case.events(3).count(b"\n\n")
 
 
 async def test_trailers_flush_what_waited(gateway: Gateway) -> None:

@@ -22,14 +22,14 @@ def test_a_key_is_made_once_readable_by_its_owner_only(path: Path) -> None:
     assert len(set(key)) > 8
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert load_or_create_key(path) == load_key(path) == key
-    assert [one.name for one in path.parent.iterdir()] == ["fingerprint.key"]
+    assert [one.name for one in path.parent.iterdir()] == ["fingerprint.key", "fingerprint.key.sha256"]
 
 
 def test_many_at_once_get_one_key(path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(load_or_create_key, [path] * 32))
     assert keys == {path.read_bytes()}
-    assert len(list(path.parent.iterdir())) == 1
+    assert sorted(one.name for one in path.parent.iterdir()) == [path.name, f"{path.name}.sha256"]
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])

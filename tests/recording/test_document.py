@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-import pytest
 
 from extproc.conversation import Answer, Choice, Prompt, ToolCall, Usage
 from extproc.errors import Code, Refusal
@@ -12,7 +11,7 @@ from extproc.headers import client_facts
 from extproc.identity.principal import Principal
 from extproc.masking.finding import Action, Direction, Finding
 from extproc.policy import Decision, Effect
-from extproc.recording.document import Outcome, Timing, closing, interrupted, merged, opening
+from extproc.recording.document import Outcome, Timing, closing, merged, opening
 
 ALICE = Principal(
     id="https://issuer#alice",
@@ -189,7 +188,7 @@ def test_several_choices_and_what_nobody_understood_are_kept_beside_the_first() 
 
 
 def test_both_entries_are_json_and_come_back_the_same() -> None:
-    for entry in (opened(findings=[FINDING]), closed(findings=[FINDING]), interrupted("x1", 5.0)):
+    for entry in (opened(findings=[FINDING]), closed(findings=[FINDING])):
         again = msgspec.json.decode(msgspec.json.encode(entry))
         assert msgspec.json.encode(again) == msgspec.json.encode(entry)
 
@@ -208,8 +207,6 @@ def test_each_entry_has_its_own_findings_and_the_document_has_all_in_order() -> 
     document = merged(opening_entry, closing_entry)
     assert document["findings"] == [FOUND, {**FOUND, "direction": "answer", "where": "0.text"}]
     assert document["masking"] == {"prompt": {"detectors": "d1"}, "answer": {"detectors": "d2"}}
-    open_document = merged(opening_entry, None)
-    assert (open_document["findings"], open_document["masking"]) == ([FOUND], {"prompt": {"detectors": "d1"}})
 
 
 def test_old_entries_join_to_a_document_without_findings_and_approvals() -> None:
@@ -223,18 +220,4 @@ def test_old_entries_join_to_a_document_without_findings_and_approvals() -> None
 def test_a_document_has_the_approvals_of_its_closing() -> None:
     asked = [{"id": "x1-1", "state": "approved"}]
     assert merged(opened(), closed(approvals=asked))["approvals"] == asked
-    assert merged(opened(), None)["approvals"] == []
-
-
-def test_a_document_without_its_closing_is_open_and_has_the_same_keys() -> None:
-    document = merged(opened(), None)
-    assert document["outcome"] == "open"
-    assert document.keys() == merged(opened(), closed()).keys()
-
-
-def test_what_a_dead_process_left_is_closed_as_interrupted_with_the_same_keys() -> None:
-    entry = interrupted("x1", 500.0)
-    assert entry.keys() == closed().keys()
-    assert (entry["id"], entry["outcome"], entry["closed_at"]) == ("x1", "interrupted", 500.0)
-    assert entry["response"]["status"] is None
-    assert entry["timing"]["closed"] == pytest.approx(0.0)
+    assert merged(opened(), closed())["approvals"] == []

@@ -14,7 +14,6 @@ from extproc.approval.event import Kind, View
 from extproc.approval.touch import Act, Touch
 from extproc.errors import StoreUnavailable
 from extproc.store.approvals_port import Approvals, Ending
-from extproc.store.sqlite import SqliteRecorder
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.approving import APPROVERS, NOW, TOUCH, request, rule, verdict
 
@@ -26,14 +25,12 @@ VIEW = View("issuer#carol", "carol", NOW + 1, "192.0.2.3")
 @pytest.fixture(params=["sqlite"])
 async def another(tmp_path: Path) -> AsyncIterator[Callable[[], Approvals]]:
     """Return what opens the same store again, as another process of the gateway does."""
-    path, opened = tmp_path / "extproc.db", 0
+    path, opened = tmp_path / "record.db", 0
     async with AsyncExitStack() as stack:
 
         def open_store() -> Approvals:
             nonlocal opened
             opened += 1
-            recorder = SqliteRecorder(path, instance=f"i{opened}", now=NOW)
-            stack.push_async_callback(recorder.aclose)
             store = SqliteApprovals(path, instance=f"i{opened}", now=NOW)
             stack.push_async_callback(store.aclose)
             return store

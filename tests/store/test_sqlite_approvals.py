@@ -16,7 +16,6 @@ import pytest
 from extproc.approval.approval import Approval, State, VerdictRefusal
 from extproc.approval.event import View
 from extproc.errors import StoreUnavailable
-from extproc.store.sqlite import SqliteRecorder
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.approving import APPROVERS, NOW, request, verdict
 
@@ -28,14 +27,12 @@ VIEW = View("issuer#carol", "carol", NOW)
 async def serving(
     path: Path, instance: str = "one", now: float = NOW, busy_seconds: float = 5.0
 ) -> AsyncIterator[SqliteApprovals]:
-    """Open the store as a process that serves does: beside the recorder, whose lock says that it lives."""
-    recorder = SqliteRecorder(path, instance=instance, now=now)
+    """Open the store as a process that serves does: while it is open, its lock says that it lives."""
     store = SqliteApprovals(path, instance=instance, now=now, busy_seconds=busy_seconds)
     try:
         yield store
     finally:
         await store.aclose()
-        await recorder.aclose()
 
 
 @asynccontextmanager
@@ -49,7 +46,7 @@ async def command(path: Path, now: float = NOW) -> AsyncIterator[SqliteApprovals
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "extproc.db"
+    return tmp_path / "state" / "record.db"
 
 
 async def state_of(store: SqliteApprovals, approval_id: str = "a1") -> State | None:
@@ -212,12 +209,10 @@ asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
 REQUEST_AND_HANG = """
 import asyncio, sys
 from pathlib import Path
-from extproc.store.sqlite import SqliteRecorder
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.approving import NOW, request
 
 async def main(path):
-    recorder = SqliteRecorder(path, instance="doomed", now=NOW)
     store = SqliteApprovals(path, instance="doomed", now=NOW)
     for n in range(3):
         await store.request(request(f"a{n}"))

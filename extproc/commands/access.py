@@ -1,0 +1,44 @@
+"""Reading is recorded: who looked at what, before it is shown."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import time
+from pathlib import Path
+
+from extproc.commands.options import places_of
+from extproc.errors import ExtprocError, StoreUnavailable
+from extproc.processor import exchange_id
+from extproc.recording.entry import Draft, Kind
+from extproc.recording.facts import bounded, microseconds
+from extproc.spool import oneshot
+from extproc.spool.sealing import session_of
+
+
+def note(state: Path, action: str, **what: str | int | None) -> None:
+    """Record that the user of this machine does `action` (`show`, `replay`, `export`) with what is named.
+
+    The entry is durable in the spool when this returns, and in the store once the service ships it. Raises ExtprocError
+    where it cannot be recorded: then nothing may be shown.
+    """
+    places, now = places_of(state), time.time()
+    access_id = exchange_id(now)
+    log = oneshot.log_of_command(places.recording.replica, access_id)
+    facts = bounded({"by": operator(), "action": action, **what})
+    draft = Draft(Kind.ACCESS, f"access.{access_id}", session_of(log), microseconds(now), facts)
+    try:
+        oneshot.record(places.spool, log, [draft], now)
+    except StoreUnavailable as failure:
+        raise ExtprocError(f"reading is recorded, and that failed, so nothing is shown: {failure}") from failure
+
+
+def operator() -> str:
+    """Return who runs this command, as this machine knows them."""
+    number = os.getuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:
+        name = str(number)
+    return f"os:{name}@{socket.gethostname()}"

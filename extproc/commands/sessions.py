@@ -1,0 +1,144 @@
+"""`extproc sessions` and `extproc replay`: find recorded sessions, and look at them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from extproc import replay
+from extproc.commands import access
+from extproc.commands.options import (
+    DEFAULT_STATE,
+    WIDE_TERMINAL,
+    JsonOption,
+    LimitOption,
+    SinceOption,
+    StateOption,
+    UntilOption,
+    archive_of,
+    moment,
+    print_json,
+)
+from extproc.errors import ExtprocError
+from extproc.recording.document import Outcome
+from extproc.store.port import Search, SessionRow
+
+app = typer.Typer(help="Look at recorded sessions.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_sessions(  # noqa: PLR0917 - options, passed by name
+    user: Annotated[str | None, typer.Option(help="The name or id of a principal.")] = None,
+    group: Annotated[str | None, typer.Option(help="A group of theirs.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model that was asked for.")] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="How an exchange ended.")] = None,
+    repository: Annotated[str | None, typer.Option(help="OWNER/NAME; * stands for anything.")] = None,
+    path: Annotated[str | None, typer.Option(help="A file that a tool call names; * stands for anything.")] = None,
+    finding: Annotated[str | None, typer.Option(help="A rule that found something; * stands for anything.")] = None,
+    text: Annotated[str | None, typer.Option(help="Words that were asked or answered, in any case.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: LimitOption = 100,
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,  # noqa: FBT002 - a command-line flag
+) -> None:
+    """List sessions that have an exchange which fits all that is given, the newest first."""
+    now = time.time()
+    search = Search(
+        user=user,
+        group=group,
+        model=model,
+        outcome=outcome,
+        repository=repository,
+        path=path,
+        finding=finding,
+        text=text,
+        since=None if since is None else moment("--since", since, now),
+        until=None if until is None else moment("--until", until, now),
+    )
+    rows = archive_of(state).sessions(search, limit=limit)
+    if as_json:
+        for row in rows:
+            print_json(asdict(row))
+    else:
+        _show(rows)
+
+
+@app.command("show")
+def show_session(
+    session: Annotated[str, typer.Argument(help="A session id, or the id of one exchange.")],
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Show the exchanges of a session; that you do is recorded."""
+    documents = _documents(state, session)
+    access.note(state, "show", target=session, exchanges=len(documents))
+    if as_json:
+        for document in documents:
+            print_json(document)
+    else:
+        replay.play(documents, Console(highlight=False, markup=False), speed=1, wait=False)
+
+
+def replay_session(
+    session: Annotated[
+        str | None, typer.Argument(help="A session or exchange id; by default the newest session.")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.01, help="2 plays twice as fast.")] = 1.0,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Show everything at once.")] = False,  # noqa: FBT002
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Play a session with its original timing; that you do is recorded."""
+    target = session or _newest(state)
+    documents = _documents(state, target)
+    access.note(state, "replay", target=target, exchanges=len(documents))
+    if as_json:
+        for document in documents:
+            for delay, text in replay.frames(document):
+                print_json({"id": document["id"], "after_seconds": delay, "text": text})
+    else:
+        replay.play(documents, Console(highlight=False, markup=False), speed=speed, wait=not no_wait)
+
+
+def _documents(state: Path, session: str) -> list[dict[str, Any]]:
+    archive = archive_of(state)
+    documents = list(archive.session(session))
+    if not documents and (one := archive.exchange(session)) is not None:
+        documents = [one]
+    if not documents:
+        raise ExtprocError(f"no session or exchange has the id {session!r}")
+    return documents
+
+
+def _newest(state: Path) -> str:
+    rows = archive_of(state).sessions(limit=1)
+    if not rows:
+        raise ExtprocError("nothing is recorded yet")
+    return rows[0].id
+
+
+def _show(rows: list[SessionRow]) -> None:
+    table = Table(box=None, pad_edge=False)
+    console = Console(highlight=False, markup=False)
+    wide = console.width >= WIDE_TERMINAL
+    for heading in ("session", "user", "started", "exchanges", "outcomes", "models", *(["client"] if wide else [])):
+        table.add_column(heading, no_wrap=heading not in {"models", "client"})
+    for row in rows:
+        cells = [
+            row.id,
+            replay.printable(row.user or "-"),
+            time.strftime("%m-%d %H:%M:%S", time.localtime(row.started_at)),
+            str(row.exchanges),
+            "\n".join(f"{count} {outcome}" for outcome, count in sorted(row.outcomes.items())),
+            replay.printable("\n".join(row.models)),
+            replay.printable(row.client or "-"),
+        ]
+        table.add_row(*cells[: len(table.columns)])
+    console.print(table)

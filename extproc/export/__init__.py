@@ -1,0 +1,1 @@
+"""Write what was recorded to files, with what proves it."""

@@ -1,0 +1,1 @@
+"""Tell a SIEM of everything that was recorded."""

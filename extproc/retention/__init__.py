@@ -1,0 +1,1 @@
+"""Remove by rule, hold by order, and keep a record of both."""

@@ -1,0 +1,1 @@
+"""Move what the spool has to the store, and sign what the store acknowledged."""

@@ -1,0 +1,1 @@
+"""Keep what happens on disk before it is released, until a store has it."""

@@ -1,0 +1,108 @@
+"""Decide what fits a search, and sum it up, alike for every store; a store narrows down what is looked at. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from extproc.globs import text_regex
+from extproc.recording.entry import Head
+from extproc.store.port import FindingRow, Search, SessionRow
+
+_ASKED = ("messages", "tool_calls")
+_ANSWERED = ("text", "reasoning", "tool_calls", "choices", "unparsed")
+
+
+def glob(pattern: str) -> Callable[[str], bool]:
+    """Return what says whether a text fits a glob, in which `*` stands for anything."""
+    regex = re.compile(text_regex(pattern), re.DOTALL)
+    return lambda text: regex.fullmatch(text) is not None
+
+
+def head_filter(search: Search) -> Callable[[Head], bool]:
+    """Return what says whether an exchange fits all of a search but its times and its `text`.
+
+    Lists that were cut for the head (`extproc.recording.facts.MAX_LISTED`) are looked through as far as it has them.
+    """
+    tests: list[Callable[[dict[str, Any]], bool]] = []
+    if (user := search.user) is not None:
+        tests.append(lambda facts: user in {facts.get("user"), facts.get("principal")})
+    if (group := search.group) is not None:
+        tests.append(lambda facts: group in _list(facts, "groups"))
+    for name, wanted in (("model", search.model), ("outcome", search.outcome)):
+        if wanted is not None:
+            tests.append(lambda facts, name=name, wanted=wanted: facts.get(name) == wanted)  # type: ignore[misc]
+    if search.repository is not None:
+        repository = glob(search.repository)
+        tests.append(lambda facts: repository(facts.get("repository") or ""))
+    if search.path is not None:
+        path = glob(search.path)
+        tests.append(lambda facts: any(map(path, _list(facts, "paths"))))
+    if search.finding is not None:
+        rule = glob(search.finding)
+        tests.append(lambda facts: any(rule(one["rule"]) for one in _list(facts, "findings")))
+    session = search.session
+    return lambda head: (session is None or head.session == session) and all(test(head.facts) for test in tests)
+
+
+def says(document: Mapping[str, Any], text: str) -> bool:
+    """Say whether a text occurs, without regard to case, in what was asked and answered."""
+    wanted = text.casefold()
+    request, response = document.get("request") or {}, document.get("response") or {}
+    left: list[Any] = [request.get(name) for name in _ASKED] + [response.get(name) for name in _ANSWERED]
+    while left:
+        match left.pop():
+            case str() as found if wanted in found.casefold():
+                return True
+            case list() as items:
+                left += items
+            case dict() as members:
+                left += members.values()
+    return False
+
+
+def session_row(session: str, heads: Iterable[Head]) -> SessionRow:
+    """Sum up a session, of which these are the exchanges, at least one, in any order."""
+    ordered = sorted(heads, key=lambda head: head.at)
+    facts = [head.facts for head in ordered]
+    return SessionRow(
+        id=session,
+        user=_last(facts, "user"),
+        principal=_last(facts, "principal"),
+        started_at=ordered[0].at / 1_000_000,
+        ended_at=max(head.facts.get("closed_at") or head.at for head in ordered) / 1_000_000,
+        exchanges=len(ordered),
+        models=sorted({model for one in facts if (model := one.get("model")) is not None}),
+        outcomes=dict(Counter(one.get("outcome") or "unknown" for one in facts)),
+        client=_last(facts, "client"),
+    )
+
+
+def finding_rows(head: Head) -> list[FindingRow]:
+    """Return the findings of an exchange, as far as its head has them."""
+    facts = head.facts
+    return [
+        FindingRow(
+            id=f"{head.id}-{position}",
+            exchange=head.id,
+            session=head.session,
+            opened_at=head.at / 1_000_000,
+            user=facts.get("user"),
+            principal=facts.get("principal"),
+            model=facts.get("model"),
+            repository=facts.get("repository"),
+            **found,
+        )
+        for position, found in enumerate(_list(facts, "findings"))
+    ]
+
+
+def _list(facts: dict[str, Any], name: str) -> list[Any]:
+    value: list[Any] = facts.get(name) or []
+    return value
+
+
+def _last(facts: list[dict[str, Any]], name: str) -> Any:  # noqa: ANN401 - JSON
+    return next((value for one in reversed(facts) if (value := one.get(name)) is not None), None)

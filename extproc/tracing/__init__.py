@@ -1,0 +1,1 @@
+"""Trace lines of code to the suggestions that they come from."""

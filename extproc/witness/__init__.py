@@ -1,0 +1,1 @@
+"""Put signed checkpoints where whoever has power over the store has none."""
