@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m bench`, or `python -m bench --quick`; masking alone is `python -m bench.masking`."""
+"""Run the benchmarks: `python -m bench`, or `--quick`; masking and recording alone: bench.masking, bench.recording."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import masking, measure, procfs, report
+from bench import masking, measure, procfs, recording, report
 from bench.client import BenchError
 from bench.stack import Stacks, Variant, recorded, stacks
 
@@ -43,9 +43,11 @@ def main() -> int:
         return 130
     shutil.rmtree(state)
     results["masking"] = masking.results(quick=arguments.quick)
+    results["recording"] = recording.results(quick=arguments.quick)
     (_RESULTS / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
     print(report.table(results))
     print(masking.table(results["masking"]))
+    print(recording.table(results["recording"]))
     print(f"\nwritten to {_RESULTS / 'latest.json'}")
     return 0
 
@@ -64,7 +66,7 @@ async def _run(state: Path, *, rounds: int, quick: bool) -> report.Results:
         took = time.monotonic() - began
         others = (procfs.machine_busy_seconds() - busy - (_own_seconds(running) - own)) / took
         completed += run.completed
-        if (found := recorded(running.ways[Variant.OURS])) != completed:
+        if (found := await recorded(running.ways[Variant.OURS])) != completed:
             raise BenchError(f"{completed} exchanges were completed but {found} were recorded as such; state: {state}")
     return report.results(run, memory, others=others, quick=quick)
 

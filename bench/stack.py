@@ -25,6 +25,8 @@ _HERE = Path(__file__).parent
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _TOKEN_SECONDS = 4 * 3600
+_SHIPPED_SECONDS = 5
+"""A store that got nothing for so long has everything: the spool ships at once what is durable."""
 
 
 class Variant(StrEnum):
@@ -166,10 +168,19 @@ async def _passes(stack: Stack, token: str) -> None:
             return
 
 
-def recorded(stack: Stack) -> int:
-    """Return how many exchanges have a closing entry that says they were completed."""
-    with closing(sqlite3.connect(f"file:{stack.state / 'extproc.db'}?mode=ro", uri=True)) as connection:
-        (count,) = connection.execute("SELECT count(*) FROM closing WHERE outcome = 'completed'").fetchone()
+async def recorded(stack: Stack) -> int:
+    """Return how many exchanges the store has as completed, once it gets no more: what ended is shipped to it."""
+    query = "SELECT count(*) FROM entry WHERE kind = 'exchange'"
+    counts = [_counted(stack, query)]
+    while len(counts) <= _SHIPPED_SECONDS or counts[-1] != counts[-1 - _SHIPPED_SECONDS]:
+        await asyncio.sleep(1)
+        counts.append(_counted(stack, query))
+    return _counted(stack, f"{query} AND json_extract(CAST(head AS TEXT), '$.facts.outcome') = 'completed'")
+
+
+def _counted(stack: Stack, query: str) -> int:
+    with closing(sqlite3.connect(f"file:{stack.state / 'record.db'}?mode=ro", uri=True)) as connection:
+        (count,) = connection.execute(query).fetchone()
     return int(count)
 
 
