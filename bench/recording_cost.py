@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench.exchanges import Exchange, agent_turns, in_session, plain_chats
 from extproc.recording.checkpoint import Signer
 from extproc.recording.entry import Chain
-from extproc.shipping.log_shipper import Cadence, Outlets
+from extproc.shipping.outlets import Cadence, Outlets
 from extproc.shipping.shipper import Shipper
 from extproc.spool.sealing import Sealer
 from extproc.spool.spool import Spool, SpoolBounds

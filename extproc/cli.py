@@ -80,6 +80,12 @@ def main() -> None:
     except ExtprocError as error:
         print(f"extproc: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+    except PermissionError as error:
+        # The state directory is the service's alone: whoever runs a command as somebody else gets here first of all.
+        if error.filename is None:
+            raise
+        print(f"extproc: {error.filename}: {error.strerror}; run it as the service's user", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,13 @@ def _url(text: str) -> str:
     fault = url_fault(text)
     if fault is not None:
         raise ValueError(f"the address {fault}")
+    return text
+
+
+def _syslog_address(text: str) -> str:
+    found = re.fullmatch(r"(?:udp|tcp)://[^/:]+:(\d{1,5})|unix:///.+", text)
+    if found is None or (found[1] and not 0 < int(found[1]) < 65_536):
+        raise ValueError("expected udp://HOST:PORT, tcp://HOST:PORT or unix:///PATH")
     return text
 
 
@@ -111,7 +119,7 @@ class SyslogFeed(_Model):
     """Messages of RFC 5424: `udp://HOST:PORT`, `tcp://HOST:PORT` or `unix:///dev/log`."""
 
     kind: Literal["syslog"]
-    address: str = Field(pattern=r"^(udp|tcp)://[^/:]+:\d{1,5}$|^unix:///.+$")
+    address: Annotated[str, AfterValidator(_syslog_address)]
 
 
 class WebhookFeed(_Addressed):

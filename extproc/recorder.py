@@ -21,7 +21,7 @@ from extproc.metrics import RecordingState
 from extproc.recording.entry import Chain, WrappedKey
 from extproc.recording.envelope import DataKey, Envelope
 from extproc.secret import Secret
-from extproc.shipping.log_shipper import Cadence, Outlets
+from extproc.shipping.outlets import Cadence, Outlets
 from extproc.shipping.shipper import Shipper
 from extproc.spool import folders, records
 from extproc.spool.recovery import recover
@@ -68,18 +68,15 @@ async def recording(
     settings = places.recording
     lines = line_fingerprints(places)
     envelope = stores.envelope_of(places, create=True)
+    name = folders.log_name(settings.replica, worker, epoch)
     async with AsyncExitStack() as stack:
         outlets = await outlets_of(places, stack, session=session, now=now)
         shipper = Shipper(places.spool, outlets, recovering(now=now, lines=lines, envelope=envelope))
         stack.push_async_callback(shipper.aclose)
         spool = Spool(
             places.spool,
-            folders.log_name(settings.replica, worker, epoch),
-            Sealer(
-                Chain(folders.log_name(settings.replica, worker, epoch)),
-                lines=lines,
-                new_key=None if envelope is None else envelope.new_key,
-            ),
+            name,
+            Sealer(Chain(name), lines=lines, new_key=None if envelope is None else envelope.new_key),
             bounds=SpoolBounds(max_bytes=settings.spool.max_bytes, reserve_bytes=settings.spool.reserve_bytes),
             now=now,
             on_durable=shipper.wake,

@@ -50,6 +50,10 @@ def play(
     for document in documents:
         if wait and ended_at is not None:
             sleep(min(max(document["opened_at"] - ended_at, 0.0) / speed, MAX_WAIT_SECONDS))
+        if "removed" in document:
+            console.print(_removed(document))
+            console.print()
+            continue
         console.print(_heading(document))
         for message in _new_messages(document):
             console.print(_message(message))
@@ -59,6 +63,10 @@ def play(
         console.print(_ending(document))
         console.print()
         ended_at = document["closed_at"] or document["opened_at"]
+
+
+def _at(document: dict[str, Any]) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(document["opened_at"]))
 
 
 def _play_answer(
@@ -85,14 +93,24 @@ def _play_answer(
 
 
 def _heading(document: dict[str, Any]) -> Text:
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(document["opened_at"]))
     request, principal = document["request"], document["principal"] or {}
-    line = Text(f"{at}  ", style="dim")
+    line = Text(f"{_at(document)}  ", style="dim")
     line.append(printable(principal.get("name") or "unidentified"), style="bold cyan")
     line.append(f"  {request['method']} {printable(request['path'])}")
     if request.get("model"):
         line.append(f"  {printable(request['model'])}", style="magenta")
     return line.append(f"  {document['id']}", style="dim")
+
+
+def _removed(document: dict[str, Any]) -> Text:
+    """Say what is left of an exchange without content: the facts of its head."""
+    facts = document["facts"]
+    line = Text(f"{_at(document)}  ", style="dim")
+    line.append(printable(facts.get("user") or "unidentified"), style="bold cyan")
+    if facts.get("model"):
+        line.append(f"  {printable(facts['model'])}", style="magenta")
+    line.append(f"  {document['id']}\n", style="dim")
+    return line.append(f"{facts.get('outcome') or '-'}  {document['removed']}", style="yellow")
 
 
 def _new_messages(document: dict[str, Any]) -> list[Any]:

@@ -99,12 +99,16 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
             bounds=bounds,
             now=clock,
         )
+        operations = web.AppRunner(make_app(metrics, lambda: _fault(processor, recorded.spool)), access_log=None)
+        await operations.setup()
+        # It goes after the server, so that it tells of the drain.
+        stack.push_async_callback(operations.cleanup)
         server = Server(processor, bounds, addresses=_sockets(config))
         await server.start()
         stack.push_async_callback(server.stop)
         watchdog = asyncio.create_task(server.watch())
         stack.callback(watchdog.cancel)
-        await _operations(stack, config.settings.operations, metrics, lambda: _fault(processor, recorded.spool))
+        await _listen(operations, config.settings.operations)
         yield
 
 
@@ -114,9 +118,11 @@ def _fault(processor: Processor, spool: Spool) -> str | None:
 
 
 def steady_clock() -> Callable[[], float]:
-    """Return a clock in unix seconds that never runs backwards: the start's wall time plus monotonic time."""
-    offset = time.time() - time.monotonic()
-    return lambda: time.monotonic() + offset
+    """Return a clock in unix seconds that never runs backwards: the start's wall time plus the time since."""
+    # One that goes on while the machine sleeps, where there is one (clock_gettime(2)): tokens expire meanwhile.
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    offset = time.time() - time.clock_gettime(clock)
+    return lambda: time.clock_gettime(clock) + offset
 
 
 def _masking(config: Config) -> Masking:
@@ -188,12 +194,9 @@ def clear_socket(path: Path) -> None:
         raise ConfigError(f"listen: cannot use {path}: {failure.strerror}") from failure
 
 
-async def _operations(stack: AsyncExitStack, address: str, metrics: Metrics, fault: Callable[[], str | None]) -> None:
+async def _listen(operations: web.AppRunner, address: str) -> None:
     host, _, port = address.rpartition(":")
-    runner = web.AppRunner(make_app(metrics, fault), access_log=None)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
     try:
-        await web.TCPSite(runner, host, int(port)).start()
+        await web.TCPSite(operations, host, int(port)).start()
     except OSError as failure:
         raise ConfigError(f"operations: cannot listen on {address}: {failure.strerror}") from failure

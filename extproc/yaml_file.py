@@ -199,7 +199,7 @@ def _mapping(node: yaml.MappingNode, loc: Loc, notes: _Notes, *, typed: bool) ->
         line = key_node.start_mark.line + 1
         key = _value(key_node, (*loc, "key", line), notes, typed=False)
         if not isinstance(key, str):
-            notes.add(loc, f"expected text as a key; got {_got(key)}", line)
+            notes.add(loc, f"expected text as a key; got {_got_for_text(key)}", line)
             key = str(getattr(key, "raw", key))
         if key in values:
             notes.add((*loc, key), f"the key is already on line {notes.lines[*loc, key]}", line)
@@ -231,10 +231,14 @@ def _got(value: object) -> str:
         case _NotText(raw=raw, kind=kind):
             text = f'{raw}, which YAML reads as {_KINDS.get(kind, kind)}: if text is meant, write "{raw}"'
         case int():
-            text = f'the number {value}: if text is meant, write "{value}"'
+            text = f"the number {value}"
         case _:
             text = "a list" if isinstance(value, list) else "a mapping"
     return text
+
+
+def _got_for_text(value: object) -> str:
+    return f'{_got(value)}: if text is meant, write "{value}"' if isinstance(value, int) else _got(value)
 
 
 def _fault(details: ErrorDetails, kind: Kind) -> Fault:
@@ -247,7 +251,7 @@ def _fault(details: ErrorDetails, kind: Kind) -> Fault:
         case "missing":
             text = "required, but it is missing"
         case "string_type":
-            text = f"expected text; got {_got(got)}"
+            text = f"expected text; got {_got_for_text(got)}"
         case "list_type":
             text = f"expected a list{f', write [{_plain(got)}]' if isinstance(got, str) else f'; got {_got(got)}'}"
         case "dict_type" | "model_type":

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -344,3 +345,20 @@ def test_dev_up_refuses_an_upstream_that_is_no_address(extproc: Extproc) -> None
     run = extproc("dev", "up", "--upstream", "https://example.com")
     assert run.code == 2
     assert run.err.startswith("extproc: ")
+
+
+@pytest.mark.parametrize("command", [("sessions", "list"), ("verify",), ("findings", "list"), ("retention", "plan")])
+def test_the_state_of_another_user_is_one_line_and_exit_code_2(
+    extproc: Extproc, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    state = tmp_path / ".extproc"
+    state.mkdir(mode=0o000)
+    user = os.geteuid()
+    try:
+        # To root nothing is forbidden.
+        os.seteuid(user or 65534)
+        run = extproc(*command)
+    finally:
+        os.seteuid(user)
+    assert (run.code, run.out, run.err.count("\n")) == (2, "", 1)
+    assert "Permission denied; run it as the service's user" in run.err

@@ -96,7 +96,13 @@ def test_everything_of_the_section_arrives(tmp_path: Path) -> None:
             "{ encryption: { key_file: k, key_vault_key: 'https://v.example/keys/k' } }",
             "recording.encryption: expected one of key_file and key_vault_key",
         ),
-        ("{ feeds: [{ kind: syslog, address: 'tcp://host' }] }", "recording.feeds[0].address"),
+        (
+            "{ feeds: [{ kind: syslog, address: 'tcp://host' }] }",
+            "recording.feeds[0].address: expected udp://HOST:PORT",
+        ),
+        ("{ feeds: [{ kind: syslog, address: 'tcp://host:65536' }] }", "recording.feeds[0].address: expected"),
+        ("{ feeds: [{ kind: syslog, address: 'udp://host:0' }] }", "recording.feeds[0].address: expected"),
+        ("{ feeds: [{ kind: syslog, address: 'unix:///' }] }", "recording.feeds[0].address: expected"),
         (
             "{ feeds: [{ kind: webhook, url: 'https://u:s3cret@siem.example', key_file: k }] }",
             "recording.feeds[0]: the address",

@@ -129,6 +129,17 @@ def test_a_refusal_an_open_exchange_and_nobody_are_shown() -> None:
         assert fact in shown
 
 
+def test_of_an_exchange_whose_content_was_removed_the_facts_are_shown_and_why() -> None:
+    facts = {"user": "alice\x1b", "model": "gpt-5", "outcome": "completed"}
+    gone = {"id": "x0", "opened_at": 1000.0, "facts": facts, "removed": "its content was removed from the store"}
+    nobody = {**gone, "id": "x2", "facts": {"user": None, "model": None, "outcome": "denied"}}
+    for wait in (False, True):
+        shown, _ = played(gone, document(), nobody, wait=wait)
+        for fact in ("alice  gpt-5  x0", "completed  its content was removed from the store", "unidentified  x2", "x1"):
+            assert fact in shown
+    assert list(frames(gone)) == []
+
+
 def test_reasoning_and_tool_calls_are_shown_whether_their_arguments_are_json_or_not() -> None:
     calls = [
         {"id": "1", "name": "create_file", "arguments": '{"path":"infra/x.tf"}'},

@@ -6,9 +6,8 @@ import os
 import pwd
 import socket
 import time
-from pathlib import Path
 
-from extproc.commands.options import places_of
+from extproc.config_recording import Places
 from extproc.errors import ExtprocError, StoreUnavailable
 from extproc.processor import exchange_id
 from extproc.recording.entry import Draft, Kind
@@ -17,13 +16,13 @@ from extproc.spool import oneshot
 from extproc.spool.sealing import session_of
 
 
-def note(state: Path, action: str, **what: str | int | None) -> None:
+def note(places: Places, action: str, **what: str | int | None) -> None:
     """Record that the user of this machine does `action` (`show`, `replay`, `export`) with what is named.
 
     The entry is durable in the spool when this returns, and in the store once the service ships it. Raises ExtprocError
     where it cannot be recorded: then nothing may be shown.
     """
-    places, now = places_of(state), time.time()
+    now = time.time()
     access_id = exchange_id(now)
     log = oneshot.log_of_command(places.recording.replica, access_id)
     facts = bounded({"by": operator(), "action": action, **what})

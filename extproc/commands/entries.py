@@ -20,6 +20,7 @@ from extproc.recording.checkpoint import PublicKey, open_note
 from extproc.recording.entry import Draft
 from extproc.shipping.shipper import Shipper
 from extproc.spool import oneshot
+from extproc.store.port import Ledger
 
 WAIT_SECONDS = 60.0
 """How long a command waits for its entries to be signed; they are in the spool then, and will be."""
@@ -45,11 +46,11 @@ async def _signed(places: Places, log: str, size: int) -> None:
         recover = recovering(now=time.time, lines=line_fingerprints(places), envelope=envelope)
         shipper = Shipper(places.spool, outlets, recover)
         stack.push_async_callback(shipper.aclose)
-        while not await asyncio.to_thread(_is_signed, places, log, size, outlets.signer.public):
+        ledger = stack.enter_context(stores.opened_ledger(places))
+        while not await asyncio.to_thread(_is_signed, ledger, log, size, outlets.signer.public):
             await shipper.drain(log)
             await asyncio.sleep(0.1)
 
 
-def _is_signed(places: Places, log: str, size: int, key: PublicKey) -> bool:
-    notes = stores.ledger_of(places).checkpoints(log)
-    return any(open_note(note, [key]).size >= size for note in notes)
+def _is_signed(ledger: Ledger, log: str, size: int, key: PublicKey) -> bool:
+    return any(open_note(note, [key]).size >= size for note in ledger.checkpoints(log))

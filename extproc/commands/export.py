@@ -89,13 +89,15 @@ def export(  # noqa: PLR0917 - options, passed by name
         raise ConfigError("--since-last: expected a folder with --out, and no --resume: it resumes by itself")
     if resume and (out is None or is_file):
         raise ConfigError("--resume: expected a folder with --out; only there is what was done before")
+    # Opened first: where there is no store, nothing is read, and nothing is left behind.
+    archive = archive_of(state)
     _note(state, search, wanted, out)
     if out is None:
-        _stream(archive_of(state), search, wanted, sys.stdout.buffer)
+        _stream(archive, search, wanted, sys.stdout.buffer)
     elif is_file:
-        _to_file(archive_of(state), search, wanted, out)
+        _to_file(archive, search, wanted, out)
     else:
-        source = Source(archive_of(state), ledger_of(state), public_keys(places_of(state), public_key))
+        source = Source(archive, ledger_of(state), public_keys(places_of(state), public_key))
         with _progress() as progress:
             if since_last is None:
                 fresh = exporting.begin(source, search, wanted, now, {})
@@ -111,7 +113,7 @@ def _note(state: Path, search: Search, wanted: Format, out: Path | None) -> None
     asked = {name: value for name, value in asdict(search).items() if value is not None}
     # Heads hold no fractions.
     asked = {name: round(value) if isinstance(value, float) else value for name, value in asked.items()}
-    access.note(state, "export", format=wanted.value, out=None if out is None else str(out), **asked)
+    access.note(places_of(state), "export", format=wanted.value, out=None if out is None else str(out), **asked)
 
 
 # --- documents alone -------------------------------------------------------------------------------------------------
@@ -152,8 +154,9 @@ def _to_folder(source: Source, fresh: Manifest, out: Path, progress: Progress, *
     if known.format != fresh.format or not exporting.same_search(known.search, fresh.search):
         raise ConfigError(f"{out}: the export there is of another search or format; give it again as it was")
     if left_out := exporting.run(source, bundle, progress):
-        told = "no checkpoint covered them yet, which takes some seconds; export again"
-        print(f"extproc: {left_out} exchanges were left out: {told}", file=sys.stderr)  # noqa: T201 - this is the terminal
+        told = "no checkpoint covers what is some seconds old; export again"
+        exchanges = "1 exchange was" if left_out == 1 else f"{left_out} exchanges were"
+        print(f"extproc: {exchanges} left out: {told}", file=sys.stderr)  # noqa: T201 - this is the terminal
     return bundle
 
 
@@ -174,8 +177,9 @@ def _progress() -> Iterator[Progress]:
 def _tell(state: Path, made: list[Bundle]) -> None:
     for bundle in made:
         # Who knows this digest knows that nothing in the bundle was changed; so it is recorded too.
-        access.note(state, "exported", out=str(bundle.folder), manifest=bundle.digest)
+        access.note(places_of(state), "exported", out=str(bundle.folder), manifest=bundle.digest)
         documents = sum(bundle.manifest.contents.values())
-        print(f"{bundle.folder}: {documents} documents, manifest {bundle.digest}")  # noqa: T201 - this is the terminal
+        told = f"{documents} document{'s' * (documents != 1)}"
+        print(f"{bundle.folder}: {told}, manifest {bundle.digest}")  # noqa: T201 - this is the terminal
     if not made:
         print("nothing new")  # noqa: T201

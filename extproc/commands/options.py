@@ -20,7 +20,7 @@ StateOption = Annotated[
     Path, typer.Option("--state-dir", envvar="EXTPROC_STATE_DIR", help="Where the gateway keeps its state.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
-LimitOption = Annotated[int, typer.Option(min=1, help="At most so many.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=1_000_000_000, help="At most so many.")]
 SinceOption = Annotated[str | None, typer.Option(help="Not before: an ISO date or time, or an age such as 7d.")]
 UntilOption = Annotated[str | None, typer.Option(help="Before: an ISO date or time, or an age such as 12h.")]
 DEFAULT_STATE = Path(".extproc")

@@ -38,13 +38,17 @@ def receipt(  # noqa: PLR0917 - options, passed by name
         raise ConfigError("expected the id of an exchange, or --check and the file of a receipt")
     if check is not None:
         keys = public_keys(places(state, config), public_key)
-        _tell(receipts.check(_read(check), keys), as_json=as_json)
+        try:
+            proved = receipts.check(_read(check), keys)
+        except receipts.BadReceipt as error:
+            raise ExtprocError(f"{check} proves nothing: {error}") from error
+        _tell(proved, as_json=as_json)
         return
     where = places(state, config)
     keys = public_keys(where, public_key)
     made = _made(ledger_at(where), keys, exchange or "", with_body=with_body)
     if with_body:
-        access.note(state, "receipt", exchange=exchange)
+        access.note(where, "receipt", exchange=exchange)
     if out is None:
         sys.stdout.buffer.write(made)
         sys.stdout.buffer.flush()

@@ -52,8 +52,9 @@ ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 def check(file: Path) -> None:
     """Check a file of retention rules: exit 0 when it is good, 2 with every fault and its line when not."""
     rules = retention_file.load(file)
-    kept = f"what is no exchange is kept {rules.longest_heads_days} days"
-    print(f"{file}: {len(rules.rules)} rules and the default; {kept}")  # noqa: T201 - this is the terminal
+    days, count = rules.longest_heads_days, len(rules.rules)
+    kept = f"what is no exchange is kept {days} day{'s' * (days != 1)}"
+    print(f"{file}: {count} rule{'s' * (count != 1)} and the default; {kept}")  # noqa: T201 - this is the terminal
 
 
 @app.command("plan")

@@ -23,6 +23,7 @@ from extproc.commands.options import (
     UntilOption,
     archive_of,
     moment,
+    places_of,
     print_json,
 )
 from extproc.errors import ExtprocError
@@ -78,7 +79,7 @@ def show_session(
 ) -> None:
     """Show the exchanges of a session; that you do is recorded."""
     documents = _documents(state, session)
-    access.note(state, "show", target=session, exchanges=len(documents))
+    access.note(places_of(state), "show", target=session, exchanges=len(documents))
     if as_json:
         for document in documents:
             print_json(document)
@@ -98,7 +99,7 @@ def replay_session(
     """Play a session with its original timing; that you do is recorded."""
     target = session or _newest(state)
     documents = _documents(state, target)
-    access.note(state, "replay", target=target, exchanges=len(documents))
+    access.note(places_of(state), "replay", target=target, exchanges=len(documents))
     if as_json:
         for document in documents:
             for delay, text in replay.frames(document):
@@ -134,7 +135,7 @@ def _show(rows: list[SessionRow]) -> None:
         cells = [
             row.id,
             replay.printable(row.user or "-"),
-            time.strftime("%m-%d %H:%M:%S", time.localtime(row.started_at)),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(row.started_at)),
             str(row.exchanges),
             "\n".join(f"{count} {outcome}" for outcome, count in sorted(row.outcomes.items())),
             replay.printable("\n".join(row.models)),

@@ -19,12 +19,15 @@ from extproc.replay import printable
 from extproc.verification.fault import Fault, LogReport, Report, moment
 from extproc.verification.verify import verify as verify_record
 
+FOLDED: Final = 5
+"""More logs than these that ended, whole and proven, are told in one line."""
+
 SHOWN: Final = 100
 """Faults that are printed; with --json they are all."""
 
-_NO_WITNESS: Final = (
-    "no witness was asked: if somebody removed the end of a log together with its checkpoints, or put an old copy of "
-    "the store in its place, this does not show"
+_UNSEEN: Final = (
+    "if somebody removed the end of a log together with its checkpoints, or put an old copy of the store in its place, "
+    "this does not show"
 )
 
 
@@ -64,7 +67,10 @@ def verify(  # noqa: PLR0917 - options, passed by name
         raise ConfigError(str(failure)) from failure
     if unknown := sorted(set(log or ()) - {one.log for one in report.logs}):
         raise ConfigError(f"--log: neither the store nor a witness has a log {unknown[0]!r}")
-    (_print_json if as_json else _print)(report, is_witnessed=bool(files))
+    if as_json:
+        _print_json(report)
+    else:
+        _print(report, has_files=bool(files))
     raise typer.Exit(0 if report.is_good else 1)
 
 
@@ -75,22 +81,35 @@ def _progress() -> Iterator[Callable[[int], None]]:
         yield lambda entries: status.update(f"{entries:,} entries read")
 
 
-def _print(report: Report, *, is_witnessed: bool) -> None:
+def _print(report: Report, *, has_files: bool) -> None:
+    folded = _folded(report)
     for log in report.logs:
-        _say(f"{log.log}: {_standing(log)}")
+        if log.log not in folded:
+            _say(f"{log.log}: {_standing(log)}")
+    if folded:
+        entries = _counted(sum(folded.values()), "entry", "entries")
+        _say(f"{len(folded):,} logs that ended: {entries}, all proven (--json, or --log LOG, shows each)")
     if report.logs:
         _say("")
     _say(_totals(report))
     for warning in report.warnings:
         _say(f"warning: {_in_words(warning)}")
-    if not is_witnessed:
-        _say(f"warning: {_NO_WITNESS}")
+    if not report.witnessed:
+        # A file that was emptied is no witness either.
+        _say(f"warning: {'the witness has no checkpoint' if has_files else 'no witness was asked'}: {_UNSEEN}")
     if not report.is_good:
         _say("")
     for fault in report.faults[:SHOWN]:
         _say(f"{fault.kind.upper()}: {_in_words(fault)}")
     if more := len(report.faults[SHOWN:]) + report.more:
         _say(f"and {_counted(more, 'more fault', 'more faults')}; --json lists those that are named")
+
+
+def _folded(report: Report) -> dict[str, int]:
+    """Return the logs that are told together, with their entries: every command that reads leaves one, for ever."""
+    named = {fault.log for fault in [*report.faults, *report.warnings]}
+    done = [log for log in report.logs if log.closed and log.proven == log.entries and log.log not in named]
+    return {log.log: log.entries for log in done} if len(done) > FOLDED else {}
 
 
 def _standing(log: LogReport) -> str:
@@ -130,7 +149,7 @@ def _in_words(fault: Fault) -> str:
     return f"{f'{where}: ' if where else ''}{fault.what}{f' ({who})' if who else ''}"
 
 
-def _print_json(report: Report, *, is_witnessed: bool) -> None:
+def _print_json(report: Report) -> None:
     for log in report.logs:
         print_json({"type": "log", "id": log.log, **asdict(log)})
     for kind, faults in (("warning", report.warnings), ("fault", report.faults)):
@@ -140,7 +159,7 @@ def _print_json(report: Report, *, is_witnessed: bool) -> None:
         {
             "type": "total",
             "good": report.is_good,
-            "witnessed": is_witnessed,
+            "witnessed": report.witnessed > 0,
             "logs": len(report.logs),
             "entries": sum(one.entries for one in report.logs),
             "pending": sum(one.pending for one in report.logs),

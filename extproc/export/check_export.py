@@ -63,12 +63,12 @@ class Check:
         """Check everything; raises Bad where there is no use in going on."""
         raw = (self.folder / MANIFEST).read_bytes()
         self.digest = hashlib.sha256(raw).hexdigest()
-        self.manifest = json.loads(raw)
+        self.manifest = parsed(raw)
         if self.manifest.get("v") != 1 or self.manifest.get("complete") is not True:
             raise Bad("the manifest is of another version, or of an export that was not finished")
         self.check_files()
-        self.keys = self.trusted or parse_keys(self.text("keys.txt"))
-        if not self.trusted:
+        self.keys = parse_keys(self.text("keys.txt")) if self.trusted is None else self.trusted
+        if self.trusted is None:
             self.notes.append("the keys are those that came with the export: compare them, or give --key FILE")
         for log in self.manifest["logs"]:
             self.attempt(f"log {log['log']}", self.check_log, log)
@@ -227,6 +227,17 @@ class Check:
 # --- the formats ---
 
 
+def parsed(manifest: bytes) -> Json:
+    """Return a manifest; raises Bad where it is none."""
+    try:
+        value = json.loads(manifest)
+    except (ValueError, RecursionError) as error:
+        raise Bad(f"{MANIFEST} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Bad(f"{MANIFEST} is no manifest of an export")
+    return value
+
+
 def rebuilt(line: Json, head: Json, bodies: dict[str, bytes], blobs: Blobs) -> Json:
     """Return the document that the stored body is; raises Bad where that is not the one that the head names."""
     body = bodies.get(line["id"])
@@ -314,8 +325,11 @@ def parse_keys(text: str) -> Keys:
     """Return the keys of lines <name>+<hash>+<base64>, by name and hash (C2SP signed-note)."""
     keys: Keys = {}
     for line in text.split():
-        name, key_hash, encoded = line.split("+", 2)
-        typed = base64.b64decode(encoded, validate=True)
+        try:
+            name, key_hash, encoded = line.split("+", 2)
+            typed = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            raise Bad(f"{line[:80]!r} is no public key: expected <name>+<hash>+<key>") from None
         known = hashlib.sha256(name.encode() + b"\n" + typed).digest()[:4]
         if typed[:1] != b"\x01" or known.hex() != key_hash:
             raise Bad(f"the key of {name} is no Ed25519 key, or was changed")
@@ -343,6 +357,11 @@ def root_of_inclusion(leaf: bytes, index: int, size: int, proof: list[bytes]) ->
     return node
 
 
+def counted(number: int, one: str, more: str) -> str:
+    """Return a number of things in words."""
+    return f"{number} {one if number == 1 else more}"
+
+
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file in hex."""
     digest = hashlib.sha256()
@@ -360,10 +379,16 @@ def main() -> None:
     parser.add_argument("--manifest", help="the SHA-256 that the manifest must have")
     given = parser.parse_args()
     try:
-        check = Check(given.folder, parse_keys(given.key.read_text()) if given.key else None)
+        check = Check(given.folder, parse_keys(given.key.read_text(errors="replace")) if given.key else None)
         check.run()
-    except (Bad, OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        print(f"FAILED: {error.filename}: cannot be read: {error.strerror}")
+        raise SystemExit(1) from None
+    except Bad as error:
         print(f"FAILED: {error}")
+        raise SystemExit(1) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        print(f"FAILED: the export is malformed, {type(error).__name__}: {error}")
         raise SystemExit(1) from None
     if given.manifest and given.manifest.lower() != check.digest:
         check.faults.insert(0, "the manifest is not the one with the SHA-256 that was given")
@@ -378,9 +403,9 @@ def main() -> None:
         print(f"signed by {name} (key {key_hash.hex()})")
     if check.faults:
         raise SystemExit(1)
-    print(
-        f"ok: {check.documents} documents, {len(check.heads)} entries of {len(check.manifest['logs'])} logs are proved"
-    )
+    documents = counted(check.documents, "document", "documents")
+    entries, logs = counted(len(check.heads), "entry", "entries"), counted(len(check.manifest["logs"]), "log", "logs")
+    print(f"ok: {documents}, {entries} of {logs} are proved")
 
 
 if __name__ == "__main__":

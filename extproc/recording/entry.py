@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -52,7 +52,7 @@ class Head(msgspec.Struct, frozen=True):
     kind: Kind
     id: str
     session: str
-    at: int
+    at: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
     facts: dict[str, Any]
     body: str | None
     size: int

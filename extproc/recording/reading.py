@@ -60,7 +60,10 @@ def _content(
         raise Corrupt("what the store has as its content is not what was recorded: verify the store")
     reveal = identity if head.key is None else _opened(head, head.key, key, envelope).reveal
     packed, closing = parts_of(reveal(body))
-    return unpack(packed, lambda addresses: blobs(head.session, addresses), reveal), closing
+    opening = unpack(packed, lambda addresses: blobs(head.session, addresses), reveal)
+    if opening.get("id") != head.id:
+        raise Corrupt("its content is that of another exchange, or of none: verify the store")
+    return opening, closing
 
 
 def _opened(head: Head, key_id: str, key: Key, envelope: Envelope | None) -> DataKey:

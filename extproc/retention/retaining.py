@@ -29,8 +29,8 @@ BATCH: Final = 500
 """Bodies that are removed with one call."""
 
 QUIET_SECONDS: Final = 2 * 3600
-"""How long after an exchange began no gateway uses its session's data key any more: it is renewed each hour
-(`extproc.spool.sealing.SESSION_SECONDS`), and an exchange may take another."""
+"""How long after an exchange began no gateway uses its session's data key, or counts on the parts that the session has
+stored: both are given up after an hour (`extproc.spool.sealing.SESSION_SECONDS`), and an exchange may take another."""
 
 Record = Callable[[Sequence[Draft]], None]
 """Write entries; return only when they are in the store and below a checkpoint."""
@@ -83,8 +83,8 @@ class Retention:
         """Make the content of a session unreadable for good: its data keys go, and bodies that have none.
 
         Raises ExtprocError where the session is not known, or is held, or was used within `QUIET_SECONDS`, unless
-        `in_use` says that this is meant: gateways go on with its key for a while, and what they encrypt with it then
-        cannot be read either.
+        `in_use` says that this is meant: gateways go on with its key for a while, and refer to parts that it stored, so
+        what they record then cannot be read either.
         """
         known = book(self.ledger, self.keys)
         removed, holds = known.removed(), legal_hold.active(known.holds)
@@ -99,11 +99,11 @@ class Retention:
                     raise ExtprocError(f"session {session} is under legal hold: nothing of it may be removed")
                 if not one.covered:
                     raise ExtprocError(f"session {session} goes on: no checkpoint covers its last exchange; try again")
-                if head.key is not None and not in_use and self.now - head.at < QUIET_SECONDS * 1_000_000:
+                if not in_use and self.now - head.at < QUIET_SECONDS * 1_000_000:
                     raise ExtprocError(
                         f"session {session} was used less than {QUIET_SECONDS // 3600} hours ago: gateways may go on"
-                        " with the data key that is to be erased. Erase it later; or now with --in-use, and what it"
-                        " says within the next hour cannot be read either"
+                        " with its data key, and refer to parts that it stored. Erase it later; or now with --in-use,"
+                        " and what it says within the next hour cannot be read either"
                     )
                 exchanges += 1
                 encrypted += head.key is not None

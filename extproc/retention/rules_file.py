@@ -79,11 +79,6 @@ class RetentionModel(_Strict):
     default: KeepModel = Field(description="For what no rule matches.")
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of the file, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RetentionModel.model_json_schema()}
-
-
 def load(path: Path) -> Rules:
     """Read and check the file at `path`.
 

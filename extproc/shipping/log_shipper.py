@@ -5,31 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from extproc.errors import StoreUnavailable
-from extproc.recording.checkpoint import Checkpoint, Signer, origin_of
+from extproc.recording.checkpoint import Checkpoint, origin_of
 from extproc.recording.entry import Blob, Sealed, WrappedKey
 from extproc.recording.merkle import Frontier, leaf_hash
+from extproc.shipping.outlets import Outlets
 from extproc.spool import folders
 from extproc.spool.reader import Damaged, LogReader
 from extproc.spool.records import Answering, Begin, Entry, Opened, Piece, Record
 from extproc.spool.sealing import closed_id
-from extproc.spool.segments import Position
-from extproc.store.port import Conflict, Store
-from extproc.witness.witnesses import Witnesses
+from extproc.spool.segments import Position, allocate
 
 log = logging.getLogger("extproc.shipping")
-
-FIRST_PAUSE_SECONDS: Final = 0.1
-LONGEST_PAUSE_SECONDS: Final = 10.0
-"""Pauses double from the first to the longest while the store takes nothing."""
-
 
 LONGEST_ROW: Final = 4
 """So many segments may be kept by exchanges that run for long; then these are copied to the newest."""
@@ -41,68 +34,6 @@ _T = TypeVar("_T")
 
 MAX_KEYS: Final = 10_000
 """So many data keys are remembered to be in the store; putting one again changes nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cadence:
-    """When a checkpoint is due, and how long what was shipped stays in the spool.
-
-    One is signed after `entries` new entries, `seconds` after a new one, and `idle_seconds` after the last one where
-    nothing is new. `keep_seconds`: a region that fails may lose what its store acknowledged a while ago.
-    """
-
-    entries: int = 1000
-    seconds: float = 10.0
-    idle_seconds: float = 300.0
-    keep_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Outlets:
-    """Where logs go, for all logs of a process."""
-
-    store: Store
-    signer: Signer
-    witnesses: Witnesses
-    cadence: Cadence
-    now: Callable[[], float]
-    jitter: Callable[[], float]
-    """Numbers between 0 and 1."""
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    retries: int = 0
-    conflicts: int = 0
-    away_since: float | None = None
-
-    async def put(self, entries: list[Sealed], blobs: list[Blob], keys: list[WrappedKey]) -> None:
-        """Put until the store has it; only an alarm ends it otherwise."""
-        await self._until_taken(lambda: self.store.put(entries, blobs, keys))
-
-    async def put_checkpoint(self, log_name: str, size: int, note: str) -> None:
-        """Put a checkpoint until the store has it."""
-        await self._until_taken(lambda: self.store.put_checkpoint(log_name, size, note))
-
-    async def _until_taken(self, put: Callable[[], Awaitable[None]]) -> None:
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                await put()
-            except StoreUnavailable as failure:
-                self.retries += 1
-                if self.away_since is None:
-                    self.away_since = self.now()
-                    log.warning("the store takes nothing; the spool keeps it", extra={"fields": {"why": str(failure)}})
-                await self.sleep(pause * (0.5 + self.jitter() / 2))
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-                continue
-            except Conflict as alarm:
-                # What we have is what was sealed: the checkpoint will say so, and verifying will name the difference.
-                self.conflicts += 1
-                log.error("ALARM: the record was altered in the store", extra={"fields": {"what": alarm.what}})  # noqa: TRY400 - the trace says nothing
-            if self.away_since is not None:
-                away = round(self.now() - self.away_since, 1)
-                self.away_since = None
-                log.warning("the store takes entries again", extra={"fields": {"away_seconds": away}})
-            return
 
 
 @dataclass(slots=True)
@@ -187,6 +118,10 @@ class LogShipper:
             await self._outlets.put(
                 [Sealed(entry.head, entry.hash, entry.body, entry.lines) for entry in entries], blobs, keys
             )
+        # Not before: a call that was cancelled is repeated, and what it did not put must be among it again.
+        self._keys.update(key.id for key in keys)
+        if len(self._keys) > MAX_KEYS:
+            self._keys.clear()
         for entry in entries:
             self._frontier.append(leaf_hash(entry.head))
         if entries and self._new_since is None:
@@ -201,16 +136,13 @@ class LogShipper:
 
     def _parts(self, records: list[tuple[int, Record]]) -> tuple[list[Blob], list[WrappedKey]]:
         blobs: list[Blob] = []
-        keys: list[WrappedKey] = []
+        keys: dict[str, WrappedKey] = {}
         for _, record in records:
             if isinstance(record, Opened | Entry) and record.id not in self._proven:
                 blobs += [Blob(record.session, address, data) for address, data in record.blobs]
                 if record.key is not None and record.key[0] not in self._keys:
-                    self._keys.add(record.key[0])
-                    keys.append(WrappedKey(record.key[0], record.session, record.key[1]))
-        if len(self._keys) > MAX_KEYS:
-            self._keys.clear()
-        return blobs, keys
+                    keys[record.key[0]] = WrappedKey(record.key[0], record.session, record.key[1])
+        return blobs, list(keys.values())
 
     def _note(self, number: int, record: Record, now: float) -> None:
         segment = self._segments.get(number)
@@ -289,7 +221,10 @@ class LogShipper:
             os.close(descriptor)
         fresh.rename(path)
         folders.sync_folder(self.folder)
-        _put_by(fresh)
+        try:
+            allocate(fresh, _KEPT_BYTES)
+        except OSError:
+            log.debug("no room for the next checkpoint")
 
     # --- what is done with ------------------------------------------------------------------------------------------
 
@@ -351,13 +286,3 @@ async def uncut(work: Callable[..., _T], *arguments: object) -> _T:
     except asyncio.CancelledError:
         await asyncio.wait({running})
         raise
-
-
-def _put_by(path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, _KEPT_BYTES)
-    except OSError:
-        log.debug("no room for the next checkpoint")
-    finally:
-        os.close(descriptor)

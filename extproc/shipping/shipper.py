@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from extproc.errors import ExtprocError
-from extproc.shipping.log_shipper import LogShipper, Outlets, uncut
+from extproc.shipping.log_shipper import LogShipper, uncut
+from extproc.shipping.outlets import Outlets
 from extproc.spool import folders
 from extproc.spool.folders import Lock
 from extproc.spool.reader import Damaged
@@ -170,7 +171,10 @@ class Shipper:
     async def _adopt(self) -> None:
         """Take over logs that nobody holds."""
         others = 0
-        for folder in await asyncio.to_thread(folders.logs_in, self._root):
+        logs = await asyncio.to_thread(folders.logs_in, self._root)
+        # What an operator took away waits no longer.
+        self._refused = {one.name: self._refused[one.name] for one in logs if one.name in self._refused}
+        for folder in logs:
             if self._spool is not None and folder.name == self._spool.log:
                 continue
             others += folders.bytes_in(folder)
@@ -184,10 +188,13 @@ class Shipper:
             lock = Lock(folder)
         except (BlockingIOError, FileNotFoundError):
             return
+        except OSError as failure:
+            self._refuse(folder.name, failure)
+            return
         try:
             left = self._recover(folder)
             shipper = LogShipper(folder, self.outlets)
-        except (Damaged, ExtprocError, OSError) as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever is wrong with one log, nobody else is to wait for it
             lock.release()
             self._refuse(folder.name, failure)
             return
@@ -212,7 +219,7 @@ class Shipper:
                     shipper.remove()
                     adopted.lock.release()
                     del self._adopted[name]
-            except (Damaged, OSError) as failure:
+            except Exception as failure:  # noqa: BLE001 - as above
                 adopted.lock.release()
                 del self._adopted[name]
                 self._refuse(name, failure)
@@ -221,7 +228,9 @@ class Shipper:
         """Leave a log for a while, a damaged one to an operator and to the next start."""
         damaged = isinstance(failure, Damaged)
         self._refused[name] = float("inf") if damaged else self._loop.time() + REFUSED_SECONDS
-        log.error("a log in the spool cannot be shipped", extra={"fields": {"log": name, "why": str(failure)}})
+        # The text of a fault could quote what was recorded.
+        why = str(failure) if isinstance(failure, OSError | ExtprocError) else f"a fault: {type(failure).__name__}"
+        log.error("a log in the spool cannot be shipped", extra={"fields": {"log": name, "why": why}})
 
     async def _finish(self) -> None:
         await self._ship_own()

@@ -42,7 +42,7 @@ def log_name(replica: str, worker: str, epoch: str) -> str:
 
 
 def bytes_in(folder: Path) -> int:
-    """Return how much the files of a folder hold; files that go meanwhile count nothing."""
+    """Return how much the files of a folder hold; what goes meanwhile, and another user's folder, counts nothing."""
     return sum(_sizes(folder))
 
 
@@ -55,7 +55,8 @@ def _sizes(folder: Path) -> Iterator[int]:
                         yield entry.stat(follow_symlinks=False).st_size
                 except FileNotFoundError:
                     continue
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
+        # A command that another user ran leaves a log that only that user may read; exchanges must not stop for it.
         return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def record(root: Path, log: str, drafts: Sequence[Draft], now: float) -> None:
             segments.close()
             lock.release()
     except OSError as failure:
+        # Nobody else looks at it, and on a full disk it would take room.
+        shutil.rmtree(hidden, ignore_errors=True)
         raise StoreUnavailable(f"cannot record this in the spool {root}: {failure.strerror or failure}") from failure
 
 

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from extproc.spool.frames import MAX_FRAME_BYTES
+
 VERSION: Final = 1
 
 
@@ -80,8 +82,12 @@ Record = Begin | Opened | Answering | Piece | Entry
 
 
 def encoded(record: Record) -> bytes:
-    """Return a record as the payload of a frame."""
-    return _encoder.encode(record)
+    """Return a record as the payload of a frame; raises ValueError where it is too long for one."""
+    payload = _encoder.encode(record)
+    if len(payload) > MAX_FRAME_BYTES:
+        # It would be read as damage, and what follows it would never be read.
+        raise ValueError("the record is longer than a frame may be")
+    return payload
 
 
 def decoded(payload: bytes) -> Record:

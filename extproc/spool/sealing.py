@@ -13,7 +13,7 @@ from extproc.recording.document import merged
 from extproc.recording.entry import Chain, Draft, Kind
 from extproc.recording.envelope import DataKey
 from extproc.recording.facts import bounded, facts_of, microseconds
-from extproc.recording.packing import body_of, pack
+from extproc.recording.packing import body_of, identity, pack
 from extproc.spool import records
 
 MAX_KNOWN: Final = 200_000
@@ -160,7 +160,7 @@ class Sealer:
         key, known, fresh = kept.key, kept.known, frames.known.get(session, set())
         packed = pack(
             opening,
-            protect=_as_is if key is None else key.protect,
+            protect=identity if key is None else key.protect,
             is_known=lambda address: address in known or address in fresh,
         )
         listed = [address for address, _ in packed.blobs]
@@ -254,7 +254,3 @@ def _wrapped(key: DataKey | None) -> records.WrappedKey | None:
 def _slim(opening: dict[str, Any]) -> dict[str, Any]:
     request = {name: value for name, value in opening["request"].items() if name not in {"messages", "tools"}}
     return {**opening, "request": request}
-
-
-def _as_is(data: bytes) -> bytes:
-    return data

@@ -135,12 +135,12 @@ class Segments:
         """Keep room on the disk for exchanges that run when it is full; raises OSError where there is none."""
         path = self._folder / folders.RESERVE
         if not path.exists():
-            _allocate(path, self._reserve_bytes)
+            allocate(path, self._reserve_bytes)
 
     def probe(self) -> None:
         """Raise OSError unless there is room on the disk beyond what is put by."""
         path = self._folder / _PROBE
-        _allocate(path, _PROBE_BYTES)
+        allocate(path, _PROBE_BYTES)
         path.unlink()
 
     def _release_reserve(self) -> bool:
@@ -161,7 +161,7 @@ class Segments:
             self.broken = self.broken or "the spool is closed"
 
 
-def _allocate(path: Path, size: int) -> None:
+def allocate(path: Path, size: int) -> None:
     """Make a file that takes so much room, or none; raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

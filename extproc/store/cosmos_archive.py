@@ -12,9 +12,11 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any, Final
 
+import msgspec
 from azure.core.credentials import TokenCredential
 
-from extproc.recording.entry import Head, WrappedKey, read_head
+from extproc.errors import StoreUnavailable
+from extproc.recording.entry import Head, WrappedKey
 from extproc.recording.envelope import Envelope
 from extproc.recording.reading import document
 from extproc.store import cosmos_items, cosmos_search
@@ -23,7 +25,7 @@ from extproc.store.cosmos_items import Item
 from extproc.store.cosmos_ledger import HEADS, find
 from extproc.store.cosmos_reader import CosmosReader
 from extproc.store.port import FindingRow, FindingSearch, Search, SessionRow
-from extproc.store.searching import finding_rows, glob, head_filter, says, session_row
+from extproc.store.searching import finding_fits, finding_rows, head_filter, readable, says, session_row
 
 _ALL: Final = Search()
 _ALL_FINDINGS: Final = FindingSearch()
@@ -78,7 +80,7 @@ class CosmosArchive:
         """Return the most recent findings that fit, the newest first."""
         query = cosmos_search.findings(search)
         items = self._reader.query(query.text(HEADS, "DESC"), query.values, session=search.session)
-        rows = (row for item in items for row in reversed(finding_rows(_head(item))) if _fits(row, search))
+        rows = (row for item in items for row in reversed(finding_rows(_head(item))) if finding_fits(row, search))
         return list(islice(rows, limit))
 
     def lines(self, fingerprints: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -139,12 +141,9 @@ class _Kept:
 
 
 def _head(item: Item) -> Head:
-    return read_head(cosmos_items.stored(item, None).head)
-
-
-def _fits(row: FindingRow, search: FindingSearch) -> bool:
-    """Say whether one of the findings of an exchange that was found is meant."""
-    given = {"direction": search.direction, "action": search.action, "fingerprint": search.fingerprint}
-    if search.rule is not None and not glob(search.rule)(row.rule):
-        return False
-    return all(value is None or getattr(row, name) == value for name, value in given.items())
+    try:
+        return readable(cosmos_items.stored(item, None).head)
+    except (msgspec.DecodeError, RecursionError):
+        raise StoreUnavailable(
+            f"item {item.get('id')} in Cosmos DB is not as it was recorded; `extproc verify` says more"
+        ) from None

@@ -46,7 +46,9 @@ class CosmosEraser:
     def remove_entries(self, log: str, below: int) -> int:
         """Remove the entries of a log with an index below this one, heads and all; return how many there were."""
         text = f'{_OF_LOG} c["index"] < @below'
-        return sum(self._delete(item) for item in list(self._reader.query(text, {"log": log, "below": below})))
+        items = list(self._reader.query(text, {"log": log, "below": below}))
+        # What is left, should this break off, leads to what remains: the last of them.
+        return sum(self._delete(item) for item in sorted(items, key=lambda item: cosmos_items.number_of(item, "index")))
 
     def _entries(self, entries: Sequence[tuple[str, int]]) -> Iterator[Item]:
         logs: dict[str, list[int]] = {}

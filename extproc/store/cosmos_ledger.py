@@ -16,6 +16,7 @@ from extproc.store import cosmos_items
 from extproc.store.cosmos import CosmosSettings
 from extproc.store.cosmos_items import HEAD_MEMBERS
 from extproc.store.cosmos_reader import CosmosReader
+from extproc.store.cosmos_search import IN_A_LOG
 from extproc.store.port import Stored
 
 # Names in brackets: some are words of the query language.
@@ -70,5 +71,5 @@ class CosmosLedger:
 
 def find(reader: CosmosReader, exchange_id: str) -> cosmos_items.Item | None:
     """Return the item of an exchange."""
-    text = 'SELECT * FROM c WHERE c["type"] = "entry" AND c["kind"] = @kind AND c["entry"] = @id'
+    text = f'SELECT * FROM c WHERE {IN_A_LOG} AND c["kind"] = @kind AND c["entry"] = @id'  # noqa: S608 - a literal
     return next(reader.query(text, {"kind": Kind.EXCHANGE.value, "id": exchange_id}), None)

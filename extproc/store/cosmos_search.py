@@ -7,20 +7,24 @@ its beginning and its longest piece say.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from extproc.recording.entry import Kind
 from extproc.recording.facts import microseconds
 from extproc.store.port import FindingSearch, Search
+
+IN_A_LOG: Final = 'c["type"] = "entry" AND IS_STRING(c["log"]) AND c["index"] >= 0'
+"""The condition for what a ledger has, so that readers see nothing else."""
 
 
 @dataclass(slots=True)
 class Query:
     """Conditions that must all hold, and the values of their parameters."""
 
-    # The SDK cannot order texts among numbers, and somebody may have put one there.
+    # The SDK cannot order texts among numbers, and somebody may have put one there. What is in no place of a log is not
+    # shown: whoever verifies logs does not see it either.
     conditions: list[str] = field(
-        default_factory=lambda: ['c["type"] = "entry"', f'c["kind"] = "{Kind.EXCHANGE}"', 'IS_NUMBER(c["at"])']
+        default_factory=lambda: [IN_A_LOG, f'c["kind"] = "{Kind.EXCHANGE}"', 'IS_NUMBER(c["at"])']
     )
     values: dict[str, Any] = field(default_factory=dict)
 

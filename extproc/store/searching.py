@@ -5,14 +5,49 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
 
 from extproc.globs import text_regex
-from extproc.recording.entry import Head
-from extproc.store.port import FindingRow, Search, SessionRow
+from extproc.recording.entry import Head, read_head
+from extproc.store.port import FindingRow, FindingSearch, Search, SessionRow
 
 _ASKED = ("messages", "tool_calls")
 _ANSWERED = ("text", "reasoning", "tool_calls", "choices", "unparsed")
+
+
+class _Found(msgspec.Struct, forbid_unknown_fields=True):
+    rule: str
+    direction: str
+    where: str
+    offset: int
+    action: str
+    at: float
+    fingerprint: str
+
+
+class _Facts(TypedDict, total=False):
+    user: str | None
+    principal: str | None
+    groups: list[str] | None
+    client: str | None
+    model: str | None
+    repository: str | None
+    outcome: str | None
+    closed_at: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] | None
+    paths: list[str] | None
+    findings: list[_Found] | None
+
+
+def readable(canonical: bytes) -> Head:
+    """Return a head whose facts are of the types that `extproc.recording.facts` gives them.
+
+    Raises msgspec.DecodeError for any other: somebody altered it.
+    """
+    head = read_head(canonical)
+    msgspec.convert(head.facts, _Facts)
+    return head
 
 
 def glob(pattern: str) -> Callable[[str], bool]:
@@ -97,6 +132,16 @@ def finding_rows(head: Head) -> list[FindingRow]:
         )
         for position, found in enumerate(_list(facts, "findings"))
     ]
+
+
+def finding_fits(row: FindingRow, search: FindingSearch) -> bool:
+    """Say whether a finding fits all of a search but its times."""
+    names = ("direction", "action", "session", "fingerprint")
+    return (
+        (search.rule is None or glob(search.rule)(row.rule))
+        and (search.user is None or search.user in {row.user, row.principal})
+        and all(getattr(search, name) in {None, getattr(row, name)} for name in names)
+    )
 
 
 def _list(facts: dict[str, Any], name: str) -> list[Any]:

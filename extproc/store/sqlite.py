@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS lines (entry INTEGER PRIMARY KEY, fingerprints BLOB N
 CREATE TABLE IF NOT EXISTS finding (
   entry INTEGER NOT NULL, position INTEGER NOT NULL, exchange TEXT NOT NULL, session TEXT NOT NULL,
   at INTEGER NOT NULL, user TEXT, principal TEXT, rule TEXT NOT NULL, direction TEXT NOT NULL, action TEXT NOT NULL,
-  fingerprint TEXT NOT NULL, row BLOB NOT NULL, UNIQUE (entry, position)
+  fingerprint TEXT NOT NULL, UNIQUE (entry, position)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS finding_by_fingerprint ON finding (fingerprint, at);
 CREATE INDEX IF NOT EXISTS finding_by_time ON finding (at);
@@ -88,6 +88,12 @@ SCHEMA: Final = _TABLES + _TRIGGERS
 
 _OLD: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'opening'"
 """Finds the table of exchanges of gateways before there were entries."""
+
+_STRICT: Final = """
+SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict
+AND name IN ('entry', 'blob', 'data_key', 'checkpoint', 'lines', 'finding', 'erasing')
+"""
+"""Counts our tables in which every value is of its column's type: readers rely on that."""
 
 
 def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
@@ -136,6 +142,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     try:
         _refuse_old(connection, path)
         connection.execute("SELECT 1 FROM entry LIMIT 0")
+        _refuse_other_tables(connection)
     except BaseException:
         connection.close()
         raise
@@ -147,6 +154,11 @@ def _refuse_old(connection: sqlite3.Connection, path: Path) -> None:
         raise ConfigError(f"{path}: a store of an earlier development version, which is not read: move it away")
 
 
+def _refuse_other_tables(connection: sqlite3.Connection) -> None:
+    if connection.execute(_STRICT).fetchone()[0] != _TABLES.count("STRICT;"):
+        raise sqlite3.DatabaseError("its tables are not those that the gateway made: somebody changed them")
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Raise what fails within while the file is read as StoreUnavailable."""
@@ -156,5 +168,5 @@ def explained(path: Path) -> Iterator[None]:
         raise StoreUnavailable(f"cannot read the store {path}: {failure}") from failure
     except msgspec.DecodeError as failure:
         raise StoreUnavailable(
-            f"cannot read the store {path}: something in it is not as it was recorded; verify the store"
+            f"cannot read the store {path}: something in it is not as it was recorded; `extproc verify` says what"
         ) from failure

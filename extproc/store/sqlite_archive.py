@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from extproc.recording.entry import Head, read_head
+from extproc.recording.entry import Head
 from extproc.recording.envelope import Envelope
 from extproc.recording.facts import microseconds
 from extproc.recording.reading import document
 from extproc.store import sqlite_findings
 from extproc.store.port import FindingRow, FindingSearch, Search, SessionRow
-from extproc.store.searching import head_filter, says, session_row
+from extproc.store.searching import head_filter, readable, says, session_row
 from extproc.store.sqlite import must_exist, reading
 from extproc.store.sqlite_ledger import blobs_of, fingerprints_of, key_of
 
@@ -59,7 +59,7 @@ class SqliteArchive:
         query = "SELECT number, head FROM entry WHERE kind = 'exchange' AND id = ?"
         with reading(self._path) as connection:
             row = connection.execute(query, (exchange_id,)).fetchone()
-            return None if row is None else self._document(connection, row[0], read_head(row[1]))
+            return None if row is None else self._document(connection, row[0], readable(row[1]))
 
     def exchanges(self, search: Search = _ALL, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield the documents that fit, the oldest first."""
@@ -106,7 +106,7 @@ def _heads(connection: sqlite3.Connection, search: Search, *, newest_first: bool
     query, values = _query(search, newest_first=newest_first)
     while page := connection.execute(query, values).fetchall():
         for number, _, canonical in page:
-            head = read_head(canonical)
+            head = readable(canonical)
             if fits(head):
                 yield number, head
         values["number"], values["at"], _ = page[-1]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-import msgspec
-
 from extproc.recording.entry import Head
 from extproc.recording.facts import microseconds
 from extproc.store.port import FindingRow, FindingSearch
-from extproc.store.searching import finding_rows
+from extproc.store.searching import finding_fits, finding_rows, readable
 
 _FILTERS: Final = {
     "rule": "rule GLOB :rule",
@@ -29,15 +27,15 @@ def insert(connection: sqlite3.Connection, number: int | None, head: Head) -> No
     rows = (
         (
             *(number, position, row.exchange, row.session, head.at, row.user, row.principal),
-            *(row.rule, row.direction, row.action, row.fingerprint, msgspec.json.encode(row)),
+            *(row.rule, row.direction, row.action, row.fingerprint),
         )
         for position, row in enumerate(finding_rows(head))
     )
-    connection.executemany("INSERT INTO finding VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+    connection.executemany("INSERT INTO finding VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
 
 
 def select(connection: sqlite3.Connection, search: FindingSearch, limit: int) -> list[FindingRow]:
-    """Return the newest findings that fit."""
+    """Return the newest findings that fit, as their heads have them: this table may have been changed unseen."""
     wanted = {
         "rule": None if search.rule is None else _glob(search.rule),
         "user": search.user,
@@ -50,9 +48,17 @@ def select(connection: sqlite3.Connection, search: FindingSearch, limit: int) ->
     }
     given = {name: value for name, value in wanted.items() if value is not None}
     where = " AND ".join(_FILTERS[name] for name in given) or "true"
-    query = f"SELECT row FROM finding WHERE {where} ORDER BY at DESC, exchange DESC, position DESC LIMIT :limit"  # noqa: S608 - the conditions are literals above
-    rows = connection.execute(query, {**given, "limit": limit})
-    return [msgspec.json.decode(row, type=FindingRow) for (row,) in rows]
+    query = f"""
+    WITH found AS (
+      SELECT entry, position, at, exchange FROM finding WHERE {where}
+      ORDER BY at DESC, exchange DESC, position DESC LIMIT :limit
+    )
+    SELECT found.position, entry.head FROM found JOIN entry ON entry.number = found.entry
+    ORDER BY found.at DESC, found.exchange DESC, found.position DESC
+    """  # noqa: S608 - the conditions are literals above
+    pairs = connection.execute(query, {**given, "limit": limit}).fetchall()
+    rows = (row for position, head in pairs for row in finding_rows(readable(head))[position : position + 1])
+    return [row for row in rows if finding_fits(row, search)]
 
 
 def _glob(pattern: str) -> str:

@@ -22,7 +22,7 @@ _BODIES_PER_PAGE: Final = 50
 _BEGINNING: Final = -(1 << 63)
 
 _ENTRIES: Final = """
-SELECT number, idx, head, hash, {body}, fingerprints FROM entry LEFT JOIN lines ON lines.entry = number
+SELECT number, idx, head, CAST(hash AS BLOB), {body}, fingerprints FROM entry LEFT JOIN lines ON lines.entry = number
 WHERE log = ? AND (idx, number) > (?, ?) ORDER BY idx, number LIMIT ?
 """
 
@@ -54,7 +54,7 @@ class SqliteLedger:
     def find(self, exchange_id: str) -> Stored | None:
         """Return the entry of an exchange."""
         query = """
-        SELECT log, idx, head, hash, body, fingerprints FROM entry LEFT JOIN lines ON lines.entry = number
+        SELECT log, idx, head, CAST(hash AS BLOB), body, fingerprints FROM entry LEFT JOIN lines ON lines.entry = number
         WHERE kind = 'exchange' AND id = ?
         """
         with reading(self._path) as connection:
@@ -64,8 +64,8 @@ class SqliteLedger:
     def checkpoints(self, log: str) -> list[str]:
         """Return the signed notes of a log, the smallest size first."""
         with reading(self._path) as connection:
-            rows = connection.execute("SELECT note FROM checkpoint WHERE log = ? ORDER BY size", (log,))
-            return [note for (note,) in rows]
+            rows = connection.execute("SELECT CAST(note AS BLOB) FROM checkpoint WHERE log = ? ORDER BY size", (log,))
+            return [_text(note) for (note,) in rows]
 
     def blobs(self, session: str, addresses: Collection[str]) -> dict[str, bytes]:
         """Return those of these blobs that are there."""
@@ -105,4 +105,16 @@ def key_of(connection: sqlite3.Connection, session: str, key_id: str) -> Wrapped
 
 def _stored(log: str, index: int, row: Sequence[Any]) -> Stored:
     head, named, body, lines = row
-    return Stored(log, index, head, named, body, [] if lines is None else fingerprints_of(lines))
+    return Stored(log, index, head, _text(named), body, _lines(lines))
+
+
+# Whoever altered something must not keep us from looking at all the rest: what cannot be read is only different.
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _lines(data: bytes | None) -> list[str]:
+    try:
+        return [] if data is None else fingerprints_of(data)
+    except msgspec.DecodeError:
+        return []  # They are no evidence.

@@ -81,12 +81,16 @@ class LogReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What verification found, over all logs; `more` faults were found that are not among `faults`."""
+    """What verification found, over all logs; `more` faults were found that are not among `faults`.
+
+    `witnessed` counts the notes of witnesses that one of the keys signed.
+    """
 
     logs: list[LogReport]
     faults: list[Fault]
     warnings: list[Fault]
     more: int
+    witnessed: int
 
     @property
     def is_good(self) -> bool:

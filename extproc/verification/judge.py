@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from extproc.recording.entry import Head, read_head
+from extproc.recording.facts import microseconds
 from extproc.recording.prune import Prune
 from extproc.store.port import Ledger
 from extproc.verification.fault import MAX_FAULTS, Fault, FaultKind, Faults, LogReport, moment
@@ -68,6 +69,7 @@ def judge(check: LogCheck, rules: Rules, ledger: Ledger, *, now: float, max_sile
     _add_gone(faults, check.log, gone, rules)
     for pair in bodiless.pairs:
         _add_bodiless(faults, check.log, pair, ledger, rules)
+    _judge_proof(faults, check)
     for fault in check.parts.faults.found:
         # Bodies are removed before their blobs, but a run may have stopped in between.
         if fault.kind is not FaultKind.REMOVED or fault.first is None or not pruned.has(fault.first):
@@ -77,7 +79,7 @@ def judge(check: LogCheck, rules: Rules, ledger: Ledger, *, now: float, max_sile
         if session not in rules.proved.erased:
             faults.add(fault)
     verdict = Verdict(_report(check, gone.total, bodiless.total), faults)
-    _judge_silence(verdict, check, now - max_silence)
+    _judge_silence(verdict, check, now, max_silence)
     return verdict
 
 
@@ -114,6 +116,10 @@ def _add_gone(faults: Faults, log: str, gone: Ranges, rules: Rules) -> None:
 
 def _add_bodiless(faults: Faults, log: str, pair: tuple[int, int], ledger: Ledger, rules: Rules) -> None:
     first, after = pair
+    if len(faults.found) >= MAX_FAULTS:
+        # Each would be another question to the store.
+        faults.more += after - first
+        return
     for stored in ledger.entries(log, first, bodies=False):
         if stored.index >= after:
             return
@@ -129,22 +135,31 @@ def _add_bodiless(faults: Faults, log: str, pair: tuple[int, int], ledger: Ledge
             faults.add(fault_at(FaultKind.REMOVED, log, stored.index, head, what))
 
 
-def _judge_silence(verdict: Verdict, check: LogCheck, too_old: float) -> None:
+# Whatever we did not think of: where nothing is wrong, the last checkpoint proves all that it covers.
+def _judge_proof(faults: Faults, check: LogCheck) -> None:
+    proven, largest = check.tree.proven, check.signatures.largest
+    if largest is not None and proven < largest.size and not faults.found:
+        what = f"nothing shows that these are the entries that were signed: nothing leads to the root of {largest}"
+        faults.add(Fault(FaultKind.REWRITTEN, check.log, what, proven, largest.size - 1))
+
+
+def _judge_silence(verdict: Verdict, check: LogCheck, now: float, max_silence: float) -> None:
     """Note a log that nobody signed, or that ended without saying so."""
     last_at, largest = check.signatures.last_at, check.signatures.largest
     if largest is None or last_at is None:
-        is_old = check.last is not None and _sealed_at(check.last) < too_old
-        if check.entries and is_old and not check.signatures.any_bad:
+        # Whoever put it in could say that it is from tomorrow; integers, as these may be of any size.
+        age = 0 if check.last is None else abs(microseconds(now) - _sealed_at(check.last))
+        if check.entries and age > microseconds(max_silence) and not check.signatures.any_bad:
             what = "no valid checkpoint of this log is known: it was put in later, or its checkpoints were removed"
             verdict.faults.add(Fault(FaultKind.INSERTED, check.log, what, 0, check.next - 1))
         return
     is_ended = check.closed is not None and largest.size >= check.next
-    if not is_ended and last_at < too_old:
+    if not is_ended and last_at < now - max_silence:
         what = f"the log has not ended, and the last checkpoint of it was signed {moment(last_at)}"
         verdict.warnings.append(Fault(FaultKind.STALE, check.log, what))
 
 
 # An exchange is sealed when it ends, which may be long after it was opened.
-def _sealed_at(head: Head) -> float:
+def _sealed_at(head: Head) -> int:
     closed_at = head.facts.get("closed_at")
-    return (closed_at if isinstance(closed_at, int) else head.at) / 1_000_000
+    return closed_at if isinstance(closed_at, int) else head.at

@@ -61,6 +61,7 @@ class KnownCheckpoints:
         self._opened: dict[bytes, Checkpoint] = {}
         self.faults: list[Fault] = []
         self.foreign = 0
+        self.witnessed = 0
         for note in witnessed:
             self._take_witnessed(note)
 
@@ -96,6 +97,7 @@ class KnownCheckpoints:
             else:
                 self.foreign += 1
             return
+        self.witnessed += 1
         self._logs.setdefault(checkpoint.log, Signatures()).add(checkpoint, WITNESS)
 
     def _open(self, note: str) -> Checkpoint:

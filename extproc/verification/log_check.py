@@ -59,6 +59,8 @@ class LogCheck:
         self.last: Head | None = None
         self._seen = seen
         self._resume_at = -1 if prefix is None else prefix.below
+        # Where the entries in a row begin that are there although the prefix covers them.
+        self._left_from: int | None = None
         # What the next entry may name as the one before it: two where it is not known which is right, None for any.
         self._prev: str | None = GENESIS
         self._prev_too = GENESIS
@@ -75,6 +77,8 @@ class LogCheck:
         self.entries += 1
         if (index != self.next or index == self._resume_at) and not self._jump(index):
             return
+        if index < self._resume_at and self._left_from is None:
+            self._left_from = index
         self.next = index + 1
         self.tree.append(stored.head)
         digest = sha256(stored.head).hexdigest()
@@ -117,6 +121,10 @@ class LogCheck:
             what = f"the end of the log is missing: {gone}, and there is {largest}"
             self.faults.add(Fault(FaultKind.TRUNCATED, self.log, what, left, largest.size - 1))
 
+    def proves(self, index: int) -> bool:
+        """Return whether a checkpoint proves an entry that did not go by rule."""
+        return (0 if self.prefix is None else self.prefix.below) <= index < self.tree.proven
+
     def _read(self, index: int, canonical: bytes) -> Head | None:
         try:
             head = read_head(canonical)
@@ -138,6 +146,7 @@ class LogCheck:
         prefix = self.prefix
         if prefix is not None and self.next <= prefix.below <= index:
             self._skip(prefix.below)
+            self._judge_left(is_linked=prefix.prev == self._prev)
             self.tree.resume(prefix)
             if self._prev is None:
                 self._prev = self._prev_too = prefix.prev
@@ -147,10 +156,19 @@ class LogCheck:
 
     def _skip(self, index: int) -> None:
         if self.next < index:
+            self._judge_left(is_linked=False)
             self.gone.add(self.next, index)
             self.next = index
             self.tree.lose()
             self._prev = self.last = None
+
+    # A removal that was not finished leaves the last of what it lists, and these lead to what remains. Nothing proves
+    # any others: the tree goes on behind them.
+    def _judge_left(self, *, is_linked: bool) -> None:
+        first, self._left_from = self._left_from, None
+        if first is not None and not is_linked:
+            what = "a prune record says that what was here is removed, and what is here does not lead to what follows"
+            self.faults.add(Fault(FaultKind.INSERTED, self.log, what, first, self.next - 1))
 
     def _special(self, index: int, head: Head, body: bytes | None) -> None:
         if self.closed is not None:
@@ -194,7 +212,7 @@ class LogCheck:
 
     def _judge_unlike(self) -> None:
         for index, head in self._unlike:
-            if index < self.tree.proven:
+            if self.proves(index):
                 what = "the hash that is kept with it was changed; the entry itself is as it was recorded"
             else:
                 what = "its head was changed: it does not have the hash that is kept with it"

@@ -74,10 +74,12 @@ def _report(verdicts: dict[str, Verdict], known: KnownCheckpoints, walk: _Walk) 
         faults += sorted(verdict.faults.found, key=_place)
     warnings = [warning for verdict in verdicts.values() for warning in verdict.warnings]
     if known.foreign:
-        what = f"{known.foreign} notes of witnesses were left out: none of the keys is said to have signed them"
+        notes = "1 note of a witness was" if known.foreign == 1 else f"{known.foreign} notes of witnesses were"
+        what = f"{notes} left out: none of the keys is said to have signed {'it' if known.foreign == 1 else 'them'}"
         warnings.append(Fault(FaultKind.UNSIGNED, "", what))
     reports = [verdict.report for verdict in verdicts.values()]
-    return Report(reports, faults, warnings, sum(verdict.faults.more for verdict in verdicts.values()))
+    more = sum(verdict.faults.more for verdict in verdicts.values())
+    return Report(reports, faults, warnings, more, known.witnessed)
 
 
 def _place(fault: Fault) -> int:
@@ -115,7 +117,7 @@ class _Walk:
         """Yield the prune records that a checkpoint proves, or those that none proves."""
         for check in self.checks.values():
             for index, prune in check.prunes:
-                if (index < check.tree.proven) is proved:
+                if check.proves(index) is proved:
                     yield prune
 
     def duplicates(self) -> Iterator[Fault]:
@@ -148,7 +150,8 @@ class _Walk:
 
 # A removal that was not finished leaves entries before the end of what it lists.
 def _fitting(prefixes: Sequence[Prefix], check: LogCheck) -> Prefix:
-    first = check.gone.pairs[0][1] if check.gone.pairs and check.gone.pairs[0][0] == 0 else 0
+    highest = max(prefix.below for prefix in prefixes)
+    first = max((after for start, after in check.gone.pairs if start < highest), default=0)
     after = [prefix.below for prefix in prefixes if prefix.below >= first] if check.entries else []
-    below = min(after) if after else max(prefix.below for prefix in prefixes)
+    below = min(after) if after else highest
     return next(prefix for prefix in prefixes if prefix.below == below)

@@ -84,7 +84,7 @@ def test_a_second_export_into_a_folder_needs_resume_and_the_same_search(
 
 def test_what_is_left_out_is_told(extproc: Extproc, store: Evidence) -> None:
     store.log("a.0.1", [exchange("e3")], signed=False)
-    assert "1 exchanges were left out: no checkpoint covered them yet" in extproc("--out", "bundle").err
+    assert "1 exchange was left out: no checkpoint covers what is some seconds old" in extproc("--out", "bundle").err
 
 
 def test_scheduled_exports_go_on_where_the_last_one_ended(extproc: Extproc, store: Evidence) -> None:
@@ -92,7 +92,14 @@ def test_scheduled_exports_go_on_where_the_last_one_ended(extproc: Extproc, stor
     assert "2 documents" in extproc(*scheduled).out
     assert extproc(*scheduled).out == "nothing new\n"
     store.log("a.0.1", [exchange("e3")])
-    assert "1 documents" in extproc(*scheduled).out
+    assert "1 document," in extproc(*scheduled).out
+
+
+def test_where_there_is_no_store_nothing_is_left_behind(extproc: Extproc, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    done = extproc("--state-dir", "elsewhere")
+    assert (done.code, "there is no store" in done.err) == (1, True)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,24 @@ def test_a_receipt_with_the_body_shows_it_and_that_is_recorded(
     assert (tmp_path / "with.json").stat().st_mode & 0o777 == 0o600
 
 
+SETTINGS = """
+policy: policy.yaml
+state: {state}
+store: {{sqlite: {state}/record.db}}
+issuers: [{{kind: oidc, issuer: "https://idp.example", audiences: [a]}}]
+"""
+
+
+def test_with_settings_elsewhere_the_access_is_recorded_where_these_say(
+    extproc: Extproc, state: Path, writer: Writer, tmp_path: Path
+) -> None:
+    moved = state.rename(tmp_path / "moved")
+    (tmp_path / "settings.yaml").write_text(SETTINGS.format(state=moved))
+    assert extproc(exchange_at(writer, 3), "--with-body", "--config", "settings.yaml").code == 0
+    assert len(list((moved / "spool").iterdir())) == 1
+    assert not state.exists()
+
+
 def test_a_receipt_that_was_changed_proves_nothing(
     extproc: Extproc, state: Path, writer: Writer, tmp_path: Path
 ) -> None:
@@ -82,6 +100,7 @@ def test_a_receipt_that_was_changed_proves_nothing(
     (tmp_path / "changed.json").write_text(made.replace("alice", "mally"))
     checked = extproc("--check", "changed.json")
     assert (checked.code, "leads to another root" in checked.err) == (1, True)
+    assert "proves nothing: " in checked.err
     (tmp_path / "stranger.pub").write_text(STRANGER.vkey)
     (tmp_path / "good.json").write_text(made)
     assert extproc("--check", "good.json").code == 0

@@ -125,7 +125,7 @@ def test_a_hold_on_nothing_is_refused(extproc: Extproc, store: Evidence) -> None
 
 
 def test_rules_are_checked(extproc: Extproc, state: Path) -> None:
-    assert "1 rules and the default" in extproc("check", ".extproc/retention.yaml").out
+    assert "1 rule and the default" in extproc("check", ".extproc/retention.yaml").out
     (state / "retention.yaml").write_text(RULES.replace("30", "99999"))
     faulty = extproc("check", ".extproc/retention.yaml")
     assert faulty.code == 2

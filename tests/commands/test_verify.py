@@ -51,6 +51,23 @@ def witness(state: Path, writer: Writer) -> Path:
     return path
 
 
+def test_many_logs_that_ended_are_told_in_one_line(extproc: Extproc, state: Path, witness: Path) -> None:
+    for number in range(6):
+        written = honest_log(MemoryLedger(), f"pod-1.command.{number}")
+        written.close()
+        put(state / "record.db", written)
+        with witness.open("ab") as file:
+            file.writelines(msgspec.json.encode({"at": NOW, "note": note}) + b"\n" for note in written.witnessed)
+    done = extproc()
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "7 logs that ended: 147 entries, all proven (--json, or --log LOG, shows each)",
+        "",
+        "7 logs, 147 entries, 0 of them pending: nothing was changed",
+    ]
+    assert len(extproc("--json").out.splitlines()) > 7
+
+
 def test_all_is_good(extproc: Extproc, witness: Path) -> None:
     done = extproc()
     assert (done.code, done.err) == (0, "")
@@ -65,6 +82,16 @@ def test_without_a_witness_it_says_what_cannot_show(extproc: Extproc, state: Pat
     done = extproc()
     assert done.code == 0
     assert "warning: no witness was asked" in done.out
+
+
+@pytest.mark.parametrize(("content", "warnings"), [("", 1), ("half a line", 2)])
+def test_a_witness_without_a_checkpoint_is_none(extproc: Extproc, state: Path, content: str, warnings: int) -> None:
+    (state / "witness.log").write_text(content)
+    done = extproc()
+    told = [line for line in done.out.splitlines() if line.startswith("warning: ")]
+    assert (done.code, len(told)) == (0, warnings)
+    assert told[-1].startswith("warning: the witness has no checkpoint: if somebody removed")
+    assert extproc("--json").rows[-1]["witnessed"] is False
 
 
 def test_a_store_without_a_log_is_not_called_unchanged(extproc: Extproc, state: Path) -> None:

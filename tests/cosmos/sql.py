@@ -332,5 +332,6 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "STARTSWITH": _starts_with,
     "CONTAINS": _contains,
     "IS_NUMBER": lambda value: _type(value) == "number",
+    "IS_STRING": lambda value: isinstance(value, str),
     "IS_DEFINED": lambda value: value is not UNDEFINED,
 }

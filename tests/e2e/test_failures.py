@@ -178,6 +178,7 @@ async def test_sigterm_lets_running_streams_finish_and_takes_no_new_ones(own_gat
     await until(lambda: b'"draining"' in (own_gateway.state / "serve.log").read_bytes(), "the drain")
     status, _ = await outcome_of(own_gateway.chat())
     assert status in {500, 503}
+    assert await own_gateway.readiness() == (503, "not ready: draining\n")
     assert len(own_gateway.upstream.seen) == 8
     go_on.set()
     for status, received in await asyncio.gather(*streams):

@@ -70,3 +70,51 @@ def test_it_needs_nothing_but_the_standard_library_and_cryptography() -> None:
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert {name.partition(".")[0] for name in names} - {"cryptography"} <= sys.stdlib_module_names
+
+
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str]:
+    monkeypatch.setattr(sys, "argv", ["check_export.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        check_export.main()
+    return ended.value.code, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("manifest", "why"),
+    [
+        (None, "manifest.json: cannot be read: No such file or directory"),
+        (b"{", "manifest.json is no JSON: "),
+        (b"\x9e\xff", "manifest.json is no JSON: "),
+        (b"[" * 100_000, "manifest.json is no JSON: "),
+        (b"[]", "manifest.json is no manifest of an export"),
+        (b"{}", "the manifest is of another version"),
+        (b'{"v":1,"complete":true}', "the export is malformed, KeyError: 'files'"),
+        (b'{"v":1,"complete":true,"files":[]}', "the export is malformed, AttributeError: "),
+    ],
+)
+def test_what_is_no_export_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    manifest: bytes | None,
+    why: str,
+) -> None:
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_bytes(manifest)
+    code, out = told(monkeypatch, capsys, str(tmp_path))
+    assert (code, out.startswith("FAILED: "), why in out, out.count("\n")) == (1, True, True, 1)
+
+
+@pytest.mark.parametrize(("key", "why"), [(None, "cannot be read"), (b"a+b", "is no public key"), (b"\xff", "is no")])
+def test_a_key_that_is_none_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    key: bytes | None,
+    why: str,
+) -> None:
+    path = tmp_path / "key.pub"
+    if key is not None:
+        path.write_bytes(key)
+    code, out = told(monkeypatch, capsys, str(tmp_path), "--key", str(path))
+    assert (code, out.startswith("FAILED: "), why in out, out.count("\n")) == (1, True, True, 1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
 import pytest
 
 from extproc.errors import StoreUnavailable
@@ -98,6 +99,12 @@ def test_a_body_that_is_not_the_one_recorded_is_not_shown() -> None:
     assert kept.body is not None
     kept.body = kept.body.replace(b"completed", b"denied")
     assert "not what was recorded" in kept.removed()
+
+
+def test_a_body_of_another_exchange_is_not_shown() -> None:
+    kept = Kept()
+    kept.head = msgspec.structs.replace(kept.head, id="x2")
+    assert "another exchange" in kept.document()["removed"]
 
 
 def test_parts_that_are_gone_or_changed_are_told() -> None:

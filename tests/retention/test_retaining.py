@@ -310,6 +310,23 @@ def test_erasing_a_held_an_unknown_or_a_running_session_is_refused(store: Eviden
     assert book(store.ledger, store.keys).records == []
 
 
+@pytest.mark.parametrize(("hours", "is_refused"), [(0, True), (1.9, True), (2.1, False)])
+def test_a_session_that_gateways_may_go_on_with_is_erased_only_if_that_is_meant(
+    store: Evidence,
+    hours: float,
+    is_refused: bool,  # noqa: FBT001
+) -> None:
+    # What it says next refers to the parts that it stored, so it could not be read.
+    store.log("a.0.1", [exchange("e1", messages=asking())])
+    work = retention(store, hours / 24)
+    if is_refused:
+        with pytest.raises(ExtprocError, match="used less than 2 hours ago"):
+            work.erase("s1", store.eraser, store.record, by="dave", reason="r")
+        assert work.erase("s1", store.eraser, store.record, by="dave", reason="r", in_use=True).bodies == 1
+    else:
+        assert work.erase("s1", store.eraser, store.record, by="dave", reason="r").bodies == 1
+
+
 def test_a_plan_counts_by_rule(store: Evidence) -> None:
     store.log("a.0.1", [exchange("e1"), exchange("e2", session="s2", at=NOW + 1, repository="acme/secret")])
     plan: Plan = retention(store, 61).plan(RULES)

@@ -6,7 +6,7 @@ import pytest
 
 from extproc.errors import ConfigError
 from extproc.retention.plan import Keep
-from extproc.retention.rules_file import load, schema
+from extproc.retention.rules_file import load
 
 GOOD = """\
 version: 1
@@ -73,7 +73,3 @@ def test_a_rule_that_matches_everything_and_one_of_the_same_name_are_faults(tmp_
         load(write(tmp_path, GOOD.replace("default:", more)))
     assert "rules[1].id: the id is already that of rules[0]" in str(raised.value)
     assert "rules[1].match: it would match everything; that is what `default` is for" in str(raised.value)
-
-
-def test_editors_get_a_schema() -> None:
-    assert schema()["required"] == ["version", "default"]

@@ -12,7 +12,7 @@ from extproc.errors import StoreUnavailable
 from extproc.recording.checkpoint import Checkpoint, Signer, open_note
 from extproc.recording.entry import Blob, Kind, Sealed, WrappedKey, address_of, read_head
 from extproc.recording.merkle import Frontier, leaf_hash
-from extproc.shipping.log_shipper import Cadence, Outlets
+from extproc.shipping.outlets import Cadence, Outlets
 from extproc.store.port import Conflict
 from extproc.witness.witnesses import Witnesses
 from tests.recording_of import NOW

@@ -9,14 +9,8 @@ import pytest
 
 from extproc.errors import StoreUnavailable
 from extproc.recording.entry import read_head
-from extproc.shipping.log_shipper import (
-    FIRST_PAUSE_SECONDS,
-    LONGEST_PAUSE_SECONDS,
-    LONGEST_ROW,
-    Cadence,
-    LogShipper,
-    uncut,
-)
+from extproc.shipping.log_shipper import LONGEST_ROW, LogShipper, uncut
+from extproc.shipping.outlets import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Cadence
 from extproc.spool import folders
 from extproc.spool.reader import Damaged
 from extproc.spool.recovery import recover
@@ -159,8 +153,9 @@ async def test_something_else_in_the_store_is_an_alarm_and_the_rest_goes_on(
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_what_a_cancelled_call_left_is_shipped_by_the_next(tmp_path: Path, moment: str) -> None:
-    store, spool, pauses = StrictStore(), spool_in(tmp_path), Pauses()
-    await spool.append(*exchange("one"))
+    # The store insists on each entry's blobs and data key.
+    store, spool, pauses = StrictStore(), spool_in(tmp_path, new_key=envelope(bytes(32)).new_key), Pauses()
+    await spool.append(*exchange("one", messages=[{"role": "user", "content": "long " * 1000}]))
     away = True
     setattr(store, "fails" if moment == "before" else "fails_after", lambda: away)
     shipper = LogShipper(spool.folder, outlets_to(store, Clock(), pauses=pauses))

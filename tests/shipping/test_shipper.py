@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from extproc.errors import ConfigError
-from extproc.recording.entry import Draft, Kind
+from extproc.recording.entry import Draft, Kind, Sealed, read_head
 from extproc.shipping import shipper as module
-from extproc.shipping.log_shipper import Cadence, Outlets
+from extproc.shipping.outlets import Cadence, Outlets
 from extproc.shipping.shipper import Shipper
 from extproc.spool import folders, oneshot
 from extproc.spool.folders import Lock
@@ -54,6 +57,10 @@ class Process:
         for adopted in self.shipper._adopted.values():
             adopted.lock.release()
         abandon(self.spool)
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[Any]:
+    return [one for one in caplog.records if one.message == "a log in the spool cannot be shipped"]
 
 
 USUAL = SpoolBounds(reserve_bytes=4096, segment_bytes=4000)
@@ -259,12 +266,18 @@ async def test_a_log_that_is_damaged_is_left_and_the_others_are_shipped(
         await running.spool.append(*exchange("new"))
         await until(lambda: "new" in store.exchanges())
         Lock(tmp_path / "b.0.1").release()
+        assert (tmp_path / "b.0.1" / folders.SHIPPED).read_bytes() == before
+        assert running.shipper.refused_logs == 1
+        (tmp_path / "b.0.1").rename(tmp_path.with_name("taken away"))
+        await until(lambda: running.shipper.refused_logs == 0)
     assert store.ids("b.0.1") == []
-    assert (tmp_path / "b.0.1" / folders.SHIPPED).read_bytes() == before
     assert "a log in the spool cannot be shipped" in caplog.text
 
 
-async def test_a_log_that_cannot_be_ended_now_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [ConfigError("the key cannot be had"), ZeroDivisionError()])
+async def test_a_log_that_cannot_be_ended_now_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
     monkeypatch.setattr(module, "REFUSED_SECONDS", 0.0)
     store, tries = StrictStore(), 0
 
@@ -272,12 +285,59 @@ async def test_a_log_that_cannot_be_ended_now_is_tried_again(tmp_path: Path, mon
         nonlocal tries
         tries += 1
         if tries == 1:
-            raise ConfigError("the key cannot be had")
+            raise fault
         return ending(folder)
 
     await leave(tmp_path, "dead.0.1")
     async with process(tmp_path, store, recover=failing):
         await until(lambda: len(store.logs["dead.0.1"]) == 2)
+
+
+async def test_the_log_of_another_user_stops_nobody_and_is_shipped_when_it_may_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "REFUSED_SECONDS", 0.0)
+    store, folder = StrictStore(), tmp_path / "a.0.1"
+    for log in ("a.0.1", "b.0.1"):
+        await leave(tmp_path, log, f"{log}-one")
+
+    def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def refused(path: Any, *arguments: Any) -> Any:
+            if path == folder:
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+            return call(path, *arguments)
+
+        return refused
+
+    # Root, who may run the tests, is refused nothing.
+    for name in ("open", "scandir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    async with process(tmp_path, store) as running:
+        await running.spool.append(*exchange("new"))
+        await until(lambda: len(store.logs["b.0.1"]) == 3)
+        assert store.ids("a.0.1") == []
+        assert f"Permission denied: '{folder}'" in [one.fields["why"].partition("] ")[2] for one in refusals(caplog)]
+        monkeypatch.undo()
+        await until(lambda: len(store.logs["a.0.1"]) == 3)
+
+
+async def test_a_fault_with_one_log_of_the_dead_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty(StrictStore):
+        async def put(self, entries: Sequence[Sealed], *parts: Any) -> None:
+            if entries and read_head(entries[0].head).log == "a.0.1":
+                raise ZeroDivisionError("what was recorded")
+            await super().put(entries, *parts)
+
+    store = Faulty()
+    for log in ("a.0.1", "b.0.1"):
+        await leave(tmp_path, log, f"{log}-one")
+    async with process(tmp_path, store) as running:
+        await until(lambda: len(store.logs["b.0.1"]) == 3)
+        assert running.shipper.refused_logs == 1
+        Lock(tmp_path / "a.0.1").release()
+    assert [one.fields for one in refusals(caplog)] == [{"log": "a.0.1", "why": "a fault: ZeroDivisionError"}]
 
 
 async def test_a_fault_of_one_step_does_not_end_shipping(

@@ -8,7 +8,7 @@ from extproc.recording.document import merged
 from extproc.recording.entry import Chain, address_of, read_head
 from extproc.recording.facts import facts_of
 from extproc.recording.packing import parts_of
-from extproc.spool import sealing
+from extproc.spool import records, sealing
 from extproc.spool.records import Entry, Opened, decoded
 from extproc.spool.sealing import SESSION_SECONDS, Sealer
 from tests.recording_of import NOW, exchange
@@ -105,6 +105,17 @@ def test_an_entry_that_fails_adds_nothing() -> None:
         sealer.add(frames, opening, {**closing, "response": {"text": object()}})
     assert (frames.payloads, frames.opened, frames.sealed, frames.chain) == ([], {}, set(), Chain("log"))
     assert not any(frames.known.values())
+
+
+def test_what_is_too_long_to_be_read_back_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_FRAME_BYTES", 4000)
+    sealer = Sealer(Chain("log"))
+    frames = sealer.begin()
+    sealer.add(frames, exchange("short")[0], None)
+    for entries in [(exchange("x", messages=LONG)[0], None), exchange("x", messages=LONG)]:
+        with pytest.raises(ValueError, match="longer than a frame"):
+            sealer.add(frames, *entries)
+    assert (len(frames.payloads), list(frames.opened)) == (1, ["short"])
 
 
 def test_an_exchange_is_sealed_once() -> None:

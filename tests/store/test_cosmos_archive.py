@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,27 @@ async def test_entries_whose_place_or_time_somebody_made_a_text_do_no_harm(
     ledger.close()
     assert [row.id for row in archive.sessions(Search(session="s1"))] == []
     assert archive.findings(FindingSearch(rule="r")) == []
+
+
+@pytest.mark.parametrize("place", [{"index": -1}, {"index": "1"}, {"log": 5}], ids=str)
+async def test_what_a_ledger_does_not_have_is_not_shown(
+    server: FakeCosmos, archive: CosmosArchive, place: dict[str, Any]
+) -> None:
+    await record(server, exchange("x1"))
+    (container,) = server.account.containers.values()
+    next(one for one in container.items.values() if one["type"] == "entry").update(place)
+    assert list(archive.exchanges()) == []
+    assert archive.exchange("x1") is None
+
+
+async def test_an_exchange_that_cannot_be_read_says_how_to_find_out_more(
+    server: FakeCosmos, archive: CosmosArchive
+) -> None:
+    await record(server, exchange("x1"))
+    (container,) = server.account.containers.values()
+    next(one for one in container.items.values() if one["type"] == "entry")["facts"]["closed_at"] = "now"
+    with pytest.raises(StoreUnavailable, match="extproc verify"):
+        archive.sessions()
 
 
 async def test_a_server_that_is_away_is_said_to_be_and_found_again(server: FakeCosmos, archive: CosmosArchive) -> None:

@@ -67,3 +67,18 @@ def test_what_was_changed_meanwhile_is_not_written_over(server: FakeCosmos, eras
     with pytest.raises(StoreUnavailable, match="412"):
         eraser.remove_bodies([("a.0.1", 0)])
     assert eraser.remove_bodies([("a.0.1", 0)]) == 1
+
+
+async def test_entries_go_in_order_whatever_sessions_they_are_of(server: FakeCosmos, eraser: CosmosEraser) -> None:
+    """What a run that breaks off leaves can be verified only where it leads to what remains."""
+    chain, entries = Chain("b.0.1"), []
+    for n, session in enumerate(("z", "a", "m", "b")):
+        sealed, chain = chain.seal(Draft(Kind.EXCHANGE, f"y{n}", session, n, {}))
+        entries.append(sealed)
+    store = CosmosStore(settings(server))
+    await store.put(entries[::-1])
+    await store.aclose()
+    server.faults.append(Fault("Delete", contains="b.0.1.000000000002", status=403))
+    with pytest.raises(StoreUnavailable):
+        eraser.remove_entries("b.0.1", 4)
+    assert [name for name in ids(server) if name.startswith("b.0.1")] == ["b.0.1.000000000002", "b.0.1.000000000003"]

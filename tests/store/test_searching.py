@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.recording.entry import Head, Kind, read_head
+from extproc.recording.entry import Head, Kind, canonical_bytes, read_head
 from extproc.store.port import Search
-from extproc.store.searching import finding_rows, glob, head_filter, says, session_row
+from extproc.store.searching import finding_rows, glob, head_filter, readable, says, session_row
 from tests.recording_of import Log, exchange
 
 JSON = st.recursive(
@@ -83,6 +84,16 @@ def test_a_session_is_summed_up_in_any_order_with_what_is_missing() -> None:
     row = session_row("s1", [second, first])
     assert (row.started_at, row.ended_at, row.exchanges) == (5.0, 7.0, 2)
     assert (row.user, row.models, row.outcomes) == ("alice", ["m"], {"completed": 1, "unknown": 1})
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"user": 1}, {"model": {}}, {"paths": "p"}, {"closed_at": "now"}, {"closed_at": 10**400}, {"findings": [{}]}],
+    ids=str,
+)
+def test_a_head_with_facts_that_nobody_recorded_cannot_be_read(facts: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        readable(canonical_bytes(head_of(**facts)))
 
 
 def test_the_rows_of_findings_are_numbered_as_in_the_document() -> None:

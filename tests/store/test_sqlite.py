@@ -161,6 +161,6 @@ async def test_a_head_that_is_none_is_told_as_something_to_verify(path: Path) ->
     with closing(connect(path, 1)) as other:
         other.execute("DROP TRIGGER entry_stays")
         other.execute("""UPDATE entry SET head = CAST('{"kind":"exchange","id":"x","at":1}' AS BLOB)""")
-    with pytest.raises(StoreUnavailable, match="not as it was recorded; verify"):
+    with pytest.raises(StoreUnavailable, match="not as it was recorded; `extproc verify`"):
         SqliteArchive(path).exchange("x")
     assert [one.head for one in SqliteLedger(path).entries("a.0.1")] == [b'{"kind":"exchange","id":"x","at":1}']

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,17 @@ async def test_names_of_any_kind_come_back_as_they_were(path: Path) -> None:
 async def test_only_a_star_is_special_in_the_glob_of_a_rule(path: Path, rule: str, expected: list[str]) -> None:
     await record(path, [exchange("x", findings=[found(rule="a[b]?c")])])
     assert [row.rule for row in SqliteArchive(path).findings(FindingSearch(rule=rule))] == expected
+
+
+@pytest.mark.parametrize("changes", ["fingerprint = 'other'", "rule = 'other'", "position = 1", "entry = 9"])
+async def test_a_finding_that_somebody_made_up_beside_the_heads_is_not_shown(path: Path, changes: str) -> None:
+    await record(path, [exchange("x", findings=[found()])])
+    with closing(sqlite3.connect(path, isolation_level=None)) as forger:
+        forger.executescript(f"DROP TRIGGER finding_stays; UPDATE finding SET {changes}")  # noqa: S608 - a literal above
+    archive = SqliteArchive(path)
+    assert archive.findings(FindingSearch(fingerprint="other")) == []
+    assert archive.findings(FindingSearch(rule="other")) == []
+    assert {(row.rule, row.fingerprint) for row in archive.findings()} <= {("npm-token", "f" * 32)}
 
 
 async def test_findings_beyond_what_a_head_lists_are_in_the_document_only(path: Path) -> None:

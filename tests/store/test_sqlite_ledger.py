@@ -42,6 +42,25 @@ def test_what_somebody_changed_is_read_as_it_is_now(path: Path) -> None:
     assert ledger.logs() == ["other", "test.0.1"]
 
 
+def test_what_cannot_be_read_keeps_nobody_from_reading_the_rest(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as forger:
+        forger.executescript("DROP TRIGGER entry_stays")
+        forger.execute("INSERT INTO lines SELECT number, x'00' FROM entry WHERE idx = 2")
+        forger.execute("UPDATE entry SET hash = CAST(x'ff' AS TEXT) WHERE idx = 3")
+        forger.execute("INSERT INTO checkpoint VALUES ('test.0.1', 1, CAST(x'ff' AS TEXT))")
+    ledger = SqliteLedger(path)
+    found = list(ledger.entries("test.0.1"))
+    assert len(found) == 1100
+    assert (found[2].lines, found[3].hash, ledger.checkpoints("test.0.1")) == ([], r"\xff", [r"\xff"])
+
+
+def test_tables_that_somebody_made_otherwise_are_not_read(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as forger:
+        forger.executescript("ALTER TABLE entry RENAME TO old; CREATE TABLE entry AS SELECT * FROM old")
+    with pytest.raises(StoreUnavailable, match="not those that the gateway made"):
+        SqliteLedger(path).logs()
+
+
 def test_reading_for_long_does_not_keep_writers_from_tidying_up(path: Path) -> None:
     entries = SqliteLedger(path).entries("test.0.1")
     next(entries)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.recording.checkpoint import Checkpoint
-from extproc.recording.entry import Draft, Kind, address_of, canonical_bytes, read_head
+from extproc.recording.entry import Chain, Draft, Kind, address_of, canonical_bytes, read_head
 from extproc.recording.merkle import Frontier, leaf_hash
-from extproc.recording.prune import Prefix
+from extproc.recording.prune import Prefix, Prune, encode
 from extproc.store.port import Stored
 from extproc.verification.fault import MAX_FAULTS, FaultKind, Report
 from extproc.verification.verify import verify
@@ -456,6 +456,21 @@ def test_a_log_that_nobody_signed_was_put_in(ledger: MemoryLedger, log: Writer) 
     assert [(one.log, one.kind, one.first, one.last) for one in report.faults] == [(OTHER, K.INSERTED, 0, 2)]
 
 
+@pytest.mark.parametrize("closed_at", [(NOW + 10**9) * 1_000_000, 10**400], ids=["tomorrow", "never"])
+def test_a_log_that_nobody_signed_does_not_become_honest_by_its_times(
+    ledger: MemoryLedger, log: Writer, closed_at: int
+) -> None:
+    facts = {"user": "mallory", "closed_at": closed_at}
+    Writer(ledger, OTHER).seal(Draft(Kind.EXCHANGE, "x", "s1", 1, facts, b"{}"))
+    assert told(run(ledger)) == [(K.INSERTED, 0, 0)]
+
+
+def test_a_time_that_no_clock_shows_is_named(ledger: MemoryLedger, log: Writer) -> None:
+    head = ledger.at(7).head.replace(b'"at":', b'"at":' + b"9" * 400)
+    ledger.change(7, head=head, hash=address_of(head))
+    assert (K.EDITED, 7, 7) in told(run(ledger))
+
+
 def test_a_checkpoint_of_another_log_is_not_taken_for_this_one(ledger: MemoryLedger, log: Writer) -> None:
     other = honest_log(ledger, OTHER, entries=5)
     ledger.notes[LOG][5] = other.witnessed[-1]
@@ -551,12 +566,74 @@ def prune_prefix(ledger: MemoryLedger, *gone: int) -> Writer:
     return writer
 
 
-@pytest.mark.parametrize("gone", [range(7), range(4), (0, 3, 5), (6,), ()], ids=str)
+@pytest.mark.parametrize("gone", [range(7), range(4), ()], ids=str)
 def test_a_beginning_may_go_by_rule_and_what_remains_is_still_proven(ledger: MemoryLedger, gone: Sequence[int]) -> None:
     writer = prune_prefix(ledger, *gone)
     report = run(ledger, writer.witnessed)
     assert report.faults == []
     assert (report.logs[0].proven, report.logs[0].pruned, report.logs[0].entries) == (21, len(gone), 21 - len(gone))
+
+
+@pytest.mark.parametrize(("gone", "left"), [((6,), [(0, 5)]), ((0, 3, 5), [(1, 2), (4, 4)])], ids=str)
+def test_what_is_in_the_place_of_a_beginning_that_went_and_leads_nowhere_is_named(
+    ledger: MemoryLedger, gone: Sequence[int], left: list[tuple[int, int]]
+) -> None:
+    report = run(ledger, prune_prefix(ledger, *gone).witnessed)
+    assert told(report) == [(K.INSERTED, *pair) for pair in left]
+
+
+def put_in_the_place_of(ledger: MemoryLedger, *drafts: Draft) -> None:
+    """Put made-up entries where a beginning went by rule, from entry 1 on."""
+    chain = Chain(LOG, 1, "ab" * 32)
+    for index, draft in enumerate(drafts, 1):
+        sealed, chain = chain.seal(draft)
+        ledger.rows.append(Stored(LOG, index, sealed.head, sealed.hash, sealed.body))
+
+
+def test_exchanges_that_were_put_into_the_place_of_a_beginning_are_named(ledger: MemoryLedger) -> None:
+    writer = prune_prefix(ledger, *range(7))
+    put_in_the_place_of(ledger, *(Draft(Kind.EXCHANGE, f"made up {n}", "s1", 1, {}, b"{}") for n in range(2)))
+    assert told(run(ledger, writer.witnessed)) == [(K.INSERTED, 1, 2)]
+
+
+def test_a_hash_that_was_made_up_leads_from_the_place_of_a_beginning_to_nothing(ledger: MemoryLedger) -> None:
+    last = prune_prefix(ledger, *range(6)).sealed[6].hash
+    sealed, _ = Chain(LOG, 6, "ab" * 32).seal(Draft(Kind.EXCHANGE, "made up", "s1", 1, {}, b"{}"))
+    ledger.change(6, head=sealed.head, hash=last, body=sealed.body)
+    report = run(ledger)
+    assert told(report) == [(K.INSERTED, 6, 6), (K.EDITED, 6, 6)]
+    assert "its head was changed" in report.faults[1].what
+
+
+def test_a_prune_record_in_the_place_of_a_beginning_excuses_nothing(ledger: MemoryLedger) -> None:
+    writer, other = prune_prefix(ledger, *range(7)), honest_log(ledger, OTHER)
+    ledger.change(4, OTHER, body=None)
+    body = encode(Prune(rule="r", by="mallory", at=1, bodies=[(OTHER, 0, 20)]))
+    put_in_the_place_of(ledger, Draft(Kind.PRUNE, "made up", "retention", 1, {}, body))
+    report = run(ledger, [*writer.witnessed, *other.witnessed])
+    assert [(one.kind, one.log, one.first) for one in report.faults] == [(K.INSERTED, LOG, 1), (K.REMOVED, OTHER, 4)]
+
+
+def test_what_remains_is_compared_however_many_records_and_leftovers_there_are(ledger: MemoryLedger) -> None:
+    """With entries put back in front, a wrong record was taken, and no entry behind it was compared with a root."""
+    writer = Writer(ledger)
+    writer.exchanges(5)
+    prefixes, put_back = [writer.prefix()], ledger.rows[:3]
+    writer.exchanges(5)
+    prefixes.append(writer.prefix())
+    writer.exchanges(10)
+    writer.checkpoint()
+    for name, prefix in zip(("retention.1", "retention.2"), prefixes, strict=True):
+        run_of_it = Writer(ledger, name)
+        run_of_it.prune(heads=[prefix])
+        run_of_it.close()
+    ledger.remove(*range(10))
+    assert run(ledger).is_good
+    ledger.rows += put_back
+    assert told(run(ledger)) == [(K.INSERTED, 0, 2)]
+    later = [row for row in ledger.rows if row.log == LOG and row.index >= 10]
+    ledger.rows = [row for row in ledger.rows if row not in later] + rehashed(later, 14, user="mallory")
+    assert {fault.kind for fault in run(ledger).faults} == {K.INSERTED, K.REWRITTEN}
 
 
 def test_more_than_the_beginning_that_the_rule_names_is_missed(ledger: MemoryLedger) -> None:
