@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,12 @@ def alive(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def remove_dead(path: Path) -> None:
+    """Remove the lock files that dead processes left beside the file at `path`."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.lock"):
+        alive(left)
 
 
 def _locked(path: Path) -> int:

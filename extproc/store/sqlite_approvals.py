@@ -26,7 +26,7 @@ from extproc.approval.approval import (
 )
 from extproc.approval.event import Event, Kind, View, decided, fold, requested
 from extproc.errors import StoreUnavailable
-from extproc.store.alive import alive, hold, lock_file
+from extproc.store.alive import alive, hold, lock_file, remove_dead
 from extproc.store.approvals_port import Ending
 from extproc.store.sqlite import BUSY_SECONDS, connect, must_exist
 
@@ -95,6 +95,7 @@ class SqliteApprovals:
                 self._reading = undo.enter_context(closing_context(connect(path, busy_seconds)))
                 self._writing.executescript(_SCHEMA)
                 self.interrupted = _close_orphans(self._writing, path, now)
+                remove_dead(path)
             except (sqlite3.Error, OSError) as failure:
                 raise StoreUnavailable(f"cannot open the approvals of {path}: {failure}") from failure
             self._held = undo.pop_all()

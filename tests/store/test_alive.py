@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.store.alive import alive, hold, lock_file
+from extproc.store.alive import alive, hold, lock_file, remove_dead
 
 HOLD = """
 import sys
@@ -66,3 +66,14 @@ def test_who_takes_over_the_file_of_a_dead_process_holds_a_file_that_others_see(
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
     os.close(descriptor)
     assert not alive(path)
+
+
+def test_lock_files_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.touch()
+    left = [lock_file(path, "dead"), lock_file(path, "dead-too")]
+    for one in left:
+        one.touch()
+    with hold(lock_file(path, "here")):
+        remove_dead(path)
+        assert sorted(tmp_path.iterdir()) == [path, lock_file(path, "here")]
