@@ -85,6 +85,7 @@ ADAPTERS = [
     "extproc.approval.waiting",
     "extproc.wire",
     "extproc.masking.detector",
+    "extproc.durable",
     "extproc.store.*",
     "extproc.store",
     "extproc.spool*",

@@ -18,13 +18,21 @@ from extproc.commands import access
 from extproc.commands.evidence import KeysOption, public_keys
 from extproc.commands.options import (
     DEFAULT_STATE,
+    FindingOption,
+    GroupOption,
+    ModelOption,
+    OutcomeOption,
+    PathOption,
+    RepositoryOption,
     SinceOption,
     StateOption,
+    TextOption,
     UntilOption,
+    UserOption,
     archive_of,
     ledger_of,
-    moment,
     places_of,
+    span,
 )
 from extproc.errors import ConfigError
 from extproc.export import bundle as export_bundle
@@ -33,7 +41,6 @@ from extproc.export import schedule as export_schedule
 from extproc.export.bundle import Bundle, Manifest
 from extproc.export.exporting import Source
 from extproc.export.formats import SUFFIX, Format, rendering
-from extproc.recording.document import Outcome
 from extproc.store.port import Archive, Search
 
 Progress = Callable[[int, int], None]
@@ -43,14 +50,14 @@ _FORMAT_OF = {suffix: name for name, suffix in SUFFIX.items()}
 
 def export(  # noqa: PLR0917 - options, passed by name
     session: Annotated[str | None, typer.Option(help="A session id.")] = None,
-    user: Annotated[str | None, typer.Option(help="The name or id of a principal.")] = None,
-    group: Annotated[str | None, typer.Option(help="A group of theirs.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model that was asked for.")] = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="How an exchange ended.")] = None,
-    repository: Annotated[str | None, typer.Option(help="OWNER/NAME; * stands for anything.")] = None,
-    path: Annotated[str | None, typer.Option(help="A file that a tool call names; * stands for anything.")] = None,
-    finding: Annotated[str | None, typer.Option(help="A rule that found something; * stands for anything.")] = None,
-    text: Annotated[str | None, typer.Option(help="Words that were asked or answered, in any case.")] = None,
+    user: UserOption = None,
+    group: GroupOption = None,
+    model: ModelOption = None,
+    outcome: OutcomeOption = None,
+    repository: RepositoryOption = None,
+    path: PathOption = None,
+    finding: FindingOption = None,
+    text: TextOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     wanted: Annotated[Format, typer.Option("--format", help="How documents are written.")] = Format.JSONL,
@@ -71,6 +78,7 @@ def export(  # noqa: PLR0917 - options, passed by name
 ) -> None:
     """Export what fits all that is given; that you do is recorded."""
     now = time.time()
+    first, last = span(since, until, now)
     search = Search(
         user=user,
         group=group,
@@ -81,8 +89,8 @@ def export(  # noqa: PLR0917 - options, passed by name
         finding=finding,
         session=session,
         text=text,
-        since=None if since is None else moment("--since", since, now),
-        until=None if until is None else moment("--until", until, now),
+        since=first,
+        until=last,
     )
     is_file = out is not None and out.suffix in _FORMAT_OF and not out.is_dir()
     if since_last is not None and (out is None or is_file or resume):

@@ -21,10 +21,11 @@ from extproc.commands.options import (
     SinceOption,
     StateOption,
     UntilOption,
+    UserOption,
     archive_of,
-    moment,
     places_of,
     print_json,
+    span,
 )
 from extproc.errors import ConfigError, StoreUnavailable
 from extproc.keys.fingerprint_key import load_key
@@ -41,7 +42,7 @@ MAX_SECRET_BYTES = 1 << 20
 @app.command("list")
 def list_findings(  # noqa: PLR0917 - options, passed by name
     rule: Annotated[str | None, typer.Option(help="The rule that found it; * stands for anything.")] = None,
-    user: Annotated[str | None, typer.Option(help="The name or id of a principal.")] = None,
+    user: UserOption = None,
     direction: Annotated[Direction | None, typer.Option(help="Which way the text went.")] = None,
     action: Annotated[Action | None, typer.Option(help="What was done.")] = None,
     session: Annotated[str | None, typer.Option(help="A session id.")] = None,
@@ -52,15 +53,15 @@ def list_findings(  # noqa: PLR0917 - options, passed by name
     as_json: JsonOption = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
     """List findings, the newest first."""
-    now = time.time()
+    first, last = span(since, until, time.time())
     search = FindingSearch(
         rule=rule,
         user=user,
         direction=direction,
         action=action,
         session=session,
-        since=None if since is None else moment("--since", since, now),
-        until=None if until is None else moment("--until", until, now),
+        since=first,
+        until=last,
     )
     rows = archive_of(state).findings(search, limit=limit)
     _show(rows, as_json=as_json)

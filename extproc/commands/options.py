@@ -14,6 +14,7 @@ from extproc import stores
 from extproc.config import load_settings
 from extproc.config_recording import Places, RecordingSettings, StoreSettings
 from extproc.errors import ConfigError
+from extproc.recording.document import Outcome
 from extproc.store.port import Archive, Eraser, Ledger
 
 StateOption = Annotated[
@@ -21,6 +22,14 @@ StateOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 LimitOption = Annotated[int, typer.Option(min=1, max=1_000_000_000, help="At most so many.")]
+UserOption = Annotated[str | None, typer.Option(help="The name or id of a principal.")]
+GroupOption = Annotated[str | None, typer.Option(help="A group of theirs.")]
+ModelOption = Annotated[str | None, typer.Option(help="The model that was asked for.")]
+OutcomeOption = Annotated[Outcome | None, typer.Option(help="How an exchange ended.")]
+RepositoryOption = Annotated[str | None, typer.Option(help="OWNER/NAME; * stands for anything.")]
+PathOption = Annotated[str | None, typer.Option(help="A file that a tool call names; * stands for anything.")]
+FindingOption = Annotated[str | None, typer.Option(help="A rule that found something; * stands for anything.")]
+TextOption = Annotated[str | None, typer.Option(help="Words that were asked or answered, in any case.")]
 SinceOption = Annotated[str | None, typer.Option(help="Not before: an ISO date or time, or an age such as 7d.")]
 UntilOption = Annotated[str | None, typer.Option(help="Before: an ISO date or time, or an age such as 12h.")]
 DEFAULT_STATE = Path(".extproc")
@@ -45,6 +54,14 @@ def moment(option: str, text: str, now: float) -> float:
         raise ConfigError(
             f"{option}: expected a date (2026-01-31), a time (2026-01-31T09:30) or an age (30m, 12h, 7d), got {text!r}"
         ) from None
+
+
+def span(since: str | None, until: str | None, now: float) -> tuple[float | None, float | None]:
+    """Return the unix times that `--since` and `--until` mean; raises ConfigError."""
+    return (
+        None if since is None else moment("--since", since, now),
+        None if until is None else moment("--until", until, now),
+    )
 
 
 def places_of(state: Path) -> Places:

@@ -16,18 +16,25 @@ from extproc.commands import access
 from extproc.commands.options import (
     DEFAULT_STATE,
     WIDE_TERMINAL,
+    FindingOption,
+    GroupOption,
     JsonOption,
     LimitOption,
+    ModelOption,
+    OutcomeOption,
+    PathOption,
+    RepositoryOption,
     SinceOption,
     StateOption,
+    TextOption,
     UntilOption,
+    UserOption,
     archive_of,
-    moment,
     places_of,
     print_json,
+    span,
 )
 from extproc.errors import ExtprocError
-from extproc.recording.document import Outcome
 from extproc.store.port import Search, SessionRow
 
 app = typer.Typer(help="Look at recorded sessions.", no_args_is_help=True)
@@ -35,14 +42,14 @@ app = typer.Typer(help="Look at recorded sessions.", no_args_is_help=True)
 
 @app.command("list")
 def list_sessions(  # noqa: PLR0917 - options, passed by name
-    user: Annotated[str | None, typer.Option(help="The name or id of a principal.")] = None,
-    group: Annotated[str | None, typer.Option(help="A group of theirs.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model that was asked for.")] = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="How an exchange ended.")] = None,
-    repository: Annotated[str | None, typer.Option(help="OWNER/NAME; * stands for anything.")] = None,
-    path: Annotated[str | None, typer.Option(help="A file that a tool call names; * stands for anything.")] = None,
-    finding: Annotated[str | None, typer.Option(help="A rule that found something; * stands for anything.")] = None,
-    text: Annotated[str | None, typer.Option(help="Words that were asked or answered, in any case.")] = None,
+    user: UserOption = None,
+    group: GroupOption = None,
+    model: ModelOption = None,
+    outcome: OutcomeOption = None,
+    repository: RepositoryOption = None,
+    path: PathOption = None,
+    finding: FindingOption = None,
+    text: TextOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     limit: LimitOption = 100,
@@ -50,7 +57,7 @@ def list_sessions(  # noqa: PLR0917 - options, passed by name
     as_json: JsonOption = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
     """List sessions that have an exchange which fits all that is given, the newest first."""
-    now = time.time()
+    first, last = span(since, until, time.time())
     search = Search(
         user=user,
         group=group,
@@ -60,8 +67,8 @@ def list_sessions(  # noqa: PLR0917 - options, passed by name
         path=path,
         finding=finding,
         text=text,
-        since=None if since is None else moment("--since", since, now),
-        until=None if until is None else moment("--until", until, now),
+        since=first,
+        until=last,
     )
     rows = archive_of(state).sessions(search, limit=limit)
     if as_json:

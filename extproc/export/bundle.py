@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from extproc.durable import sync_folder
 from extproc.errors import ConfigError, ExtprocError
 
 VERSION: Final = 1
@@ -103,7 +104,7 @@ class Bundle:
         temporary = self.folder / f".{MANIFEST}.new"
         _write(temporary, [self.encoded()])
         temporary.replace(self.folder / MANIFEST)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def encoded(self) -> bytes:
         """Return the bytes of the manifest."""
@@ -150,7 +151,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.new")
     _write(temporary, [msgspec.json.encode(value, order="sorted") + b"\n"])
     temporary.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def json_line(value: object) -> bytes:
@@ -174,11 +175,3 @@ def _write(path: Path, content: Iterable[bytes]) -> FileFacts:
     except OSError as error:
         raise ExtprocError(f"{path}: cannot be written: {error.strerror}") from error
     return FileFacts(digest.hexdigest(), size)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

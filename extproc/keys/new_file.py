@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from extproc.durable import sync_folder
+
 
 def create_once(path: Path, content: bytes) -> None:
     """Make the file with mode 0600, durable when this returns; where there is one already it stays. Raises OSError."""
@@ -20,17 +22,8 @@ def create_once(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         # A link, unlike a rename, does not replace the key that another process may have put there meanwhile.
         path.hardlink_to(temporary)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except FileExistsError:
         return
     finally:
         temporary.unlink()
-
-
-# What was made with a key that a power cut took could never be checked again.
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

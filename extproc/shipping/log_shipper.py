@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from extproc.durable import sync_folder
 from extproc.recording.checkpoint import Checkpoint, origin_of
 from extproc.recording.entry import Blob, Sealed, WrappedKey
 from extproc.recording.merkle import Frontier, leaf_hash
@@ -220,7 +221,7 @@ class LogShipper:
         finally:
             os.close(descriptor)
         fresh.rename(path)
-        folders.sync_folder(self.folder)
+        sync_folder(self.folder)
         try:
             allocate(fresh, _KEPT_BYTES)
         except OSError:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from extproc.durable import sync_folder
+
 _SEGMENT: Final = re.compile(r"(\d{8})\.segment")
 _LOG: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -93,12 +95,3 @@ class Lock:
     def release(self) -> None:
         """Let go of it."""
         os.close(self._descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut (fsync(2), "NOTES")."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from extproc.durable import sync_folder
 from extproc.errors import StoreUnavailable
 from extproc.recording.entry import Chain, Draft
 from extproc.spool import folders
@@ -36,7 +37,7 @@ def record(root: Path, log: str, drafts: Sequence[Draft], now: float) -> None:
             segments.append(payloads)
             segments.sync()
             hidden.rename(folder)
-            folders.sync_folder(root)
+            sync_folder(root)
         finally:
             segments.close()
             lock.release()

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from extproc.durable import sync_folder
 from extproc.spool import folders
 from extproc.spool.frames import framed
 from extproc.spool.records import VERSION, Begin, encoded
@@ -62,7 +63,7 @@ class Segments:
             first = framed(encoded(Begin(VERSION, self._log, index, prev, self._durable)))
             _write(descriptor, first)
             os.fdatasync(descriptor)
-            folders.sync_folder(self._folder)
+            sync_folder(self._folder)
         except BaseException:
             os.close(descriptor)
             with suppress(OSError):

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
+from extproc.durable import sync_folder
 from extproc.endings import RECORDING
 from extproc.errors import StoreUnavailable
 from extproc.recording.entry import Chain
@@ -370,7 +371,7 @@ def begin_log(folder: Path, chain: Chain, bounds: SpoolBounds) -> tuple[Lock, Se
     try:
         segments.begin(chain.index, chain.prev)
         hidden.rename(folder)
-        folders.sync_folder(folder.parent)
+        sync_folder(folder.parent)
         segments.moved(folder)
     except BaseException:
         segments.close()

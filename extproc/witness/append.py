@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from extproc.durable import sync_folder
+
 
 def append_lines(path: Path, lines: bytes, mode: int = 0o644) -> None:
     """Append `lines`, which end in a line end, by one write, and return when they are durable; raises OSError.
@@ -25,13 +27,4 @@ def append_lines(path: Path, lines: bytes, mode: int = 0o644) -> None:
     finally:
         os.close(descriptor)
     if end == 0:
-        _sync_folder(path.parent)
-
-
-# A file that was just made is gone after a power cut where its folder's entry is not durable.
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(path.parent)
