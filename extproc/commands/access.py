@@ -35,9 +35,13 @@ def note(places: Places, action: str, **what: str | int | None) -> None:
 
 def operator() -> str:
     """Return who runs this command, as this machine knows them."""
+    return f"os:{account()}@{socket.gethostname()}"
+
+
+def account() -> str:
+    """Return the name of this user, or the number where nobody gave it one."""
     number = os.getuid()
     try:
-        name = pwd.getpwuid(number).pw_name
+        return pwd.getpwuid(number).pw_name
     except KeyError:
-        name = str(number)
-    return f"os:{name}@{socket.gethostname()}"
+        return str(number)

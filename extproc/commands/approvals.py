@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +18,7 @@ from extproc.approval.approval import Approval, Scope, State, Verdict
 from extproc.approval.event import Event, View
 from extproc.approval.row import detail, row
 from extproc.approval.touch import Touch
+from extproc.commands.access import account
 from extproc.commands.acting import AsOption, ConfigOption, TokenOption, principal_of
 from extproc.commands.options import (
     DEFAULT_STATE,
@@ -85,8 +84,8 @@ def show_approval(
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Show an approval and the proposed change; that you looked is recorded."""
-    account = pwd.getpwuid(os.getuid()).pw_name
-    view = View(f"local-administrator:{account}", account, time.time(), _here())
+    name = account()
+    view = View(f"local-administrator:{name}", name, time.time(), _here())
 
     async def look(store: Answers) -> tuple[Approval | None, list[Event]]:
         return await store.viewed(approval_id, view), await store.events(approval_id)

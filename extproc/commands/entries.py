@@ -6,12 +6,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import aiohttp
 
 from extproc import stores
-from extproc.commands.options import places_of
 from extproc.config_recording import Places
 from extproc.errors import StoreUnavailable
 from extproc.processor import exchange_id
@@ -26,9 +24,9 @@ WAIT_SECONDS = 60.0
 """How long a command waits for its entries to be signed; they are in the spool then, and will be."""
 
 
-def record(state: Path, drafts: Sequence[Draft]) -> None:
+def record(places: Places, drafts: Sequence[Draft]) -> None:
     """Return when these entries are in the store and below a checkpoint; raises `StoreUnavailable`."""
-    places, now = places_of(state), time.time()
+    now = time.time()
     log = oneshot.log_of_command(places.recording.replica, exchange_id(now))
     oneshot.record(places.spool, log, drafts, now)
     try:

@@ -14,6 +14,7 @@ from typing import Annotated, BinaryIO
 import typer
 from rich.console import Console
 
+from extproc import stores
 from extproc.commands import access
 from extproc.commands.evidence import KeysOption, public_keys
 from extproc.commands.options import (
@@ -29,11 +30,10 @@ from extproc.commands.options import (
     TextOption,
     UntilOption,
     UserOption,
-    archive_of,
-    ledger_of,
     places_of,
     span,
 )
+from extproc.config_recording import Places
 from extproc.errors import ConfigError
 from extproc.export import bundle as export_bundle
 from extproc.export import exporting
@@ -98,14 +98,15 @@ def export(  # noqa: PLR0917 - options, passed by name
     if resume and (out is None or is_file):
         raise ConfigError("--resume: expected a folder with --out; only there is what was done before")
     # Opened first: where there is no store, nothing is read, and nothing is left behind.
-    archive = archive_of(state)
-    _note(state, search, wanted, out)
+    places = places_of(state)
+    archive = stores.archive_of(places)
+    _note(places, search, wanted, out)
     if out is None:
         _stream(archive, search, wanted, sys.stdout.buffer)
     elif is_file:
         _to_file(archive, search, wanted, out)
     else:
-        source = Source(archive, ledger_of(state), public_keys(places_of(state), public_key))
+        source = Source(archive, stores.ledger_of(places), public_keys(places, public_key))
         with _progress() as progress:
             if since_last is None:
                 fresh = exporting.begin(source, search, wanted, now, {})
@@ -114,14 +115,14 @@ def export(  # noqa: PLR0917 - options, passed by name
                 made = export_schedule.run(
                     source, since_last, out, search=search, wanted=wanted, now=now, progress=progress
                 )
-        _tell(state, made)
+        _tell(places, made)
 
 
-def _note(state: Path, search: Search, wanted: Format, out: Path | None) -> None:
+def _note(places: Places, search: Search, wanted: Format, out: Path | None) -> None:
     asked = {name: value for name, value in asdict(search).items() if value is not None}
     # Heads hold no fractions.
     asked = {name: round(value) if isinstance(value, float) else value for name, value in asked.items()}
-    access.note(places_of(state), "export", format=wanted.value, out=None if out is None else str(out), **asked)
+    access.note(places, "export", format=wanted.value, out=None if out is None else str(out), **asked)
 
 
 # --- documents alone -------------------------------------------------------------------------------------------------
@@ -182,10 +183,10 @@ def _progress() -> Iterator[Progress]:
         yield show
 
 
-def _tell(state: Path, made: list[Bundle]) -> None:
+def _tell(places: Places, made: list[Bundle]) -> None:
     for bundle in made:
         # Who knows this digest knows that nothing in the bundle was changed; so it is recorded too.
-        access.note(places_of(state), "exported", out=str(bundle.folder), manifest=bundle.digest)
+        access.note(places, "exported", out=str(bundle.folder), manifest=bundle.digest)
         documents = sum(bundle.manifest.contents.values())
         told = f"{documents} document{'s' * (documents != 1)}"
         print(f"{bundle.folder}: {told}, manifest {bundle.digest}")  # noqa: T201 - this is the terminal

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from extproc import replay
+from extproc import replay, stores
 from extproc.commands.options import (
     DEFAULT_STATE,
     WIDE_TERMINAL,
@@ -22,7 +22,6 @@ from extproc.commands.options import (
     StateOption,
     UntilOption,
     UserOption,
-    archive_of,
     places_of,
     print_json,
     span,
@@ -63,7 +62,7 @@ def list_findings(  # noqa: PLR0917 - options, passed by name
         since=first,
         until=last,
     )
-    rows = archive_of(state).findings(search, limit=limit)
+    rows = stores.archive_of(places_of(state)).findings(search, limit=limit)
     _show(rows, as_json=as_json)
 
 
@@ -74,9 +73,11 @@ def match_secret(
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Say where and when a secret was seen: exit 0 if it was, 1 if not. It is read from standard input."""
-    fingerprints = Fingerprints(load_key(places_of(state).fingerprint_key))
+    places = places_of(state)
+    fingerprints = Fingerprints(load_key(places.fingerprint_key))
     try:
-        rows = archive_of(state).findings(FindingSearch(fingerprint=fingerprints.of(_candidate())), limit=limit)
+        archive = stores.archive_of(places)
+        rows = archive.findings(FindingSearch(fingerprint=fingerprints.of(_candidate())), limit=limit)
     except StoreUnavailable as failure:
         # Exit 1 would say that the secret was never seen.
         raise ConfigError(str(failure)) from failure

@@ -10,12 +10,10 @@ from typing import Annotated
 
 import typer
 
-from extproc import stores
 from extproc.config import load_settings
 from extproc.config_recording import Places, RecordingSettings, StoreSettings
 from extproc.errors import ConfigError
 from extproc.recording.document import Outcome
-from extproc.store.port import Archive, Eraser, Ledger
 
 StateOption = Annotated[
     Path, typer.Option("--state-dir", envvar="EXTPROC_STATE_DIR", help="Where the gateway keeps its state.")
@@ -70,21 +68,6 @@ def places_of(state: Path) -> Places:
     if settings.exists():
         return load_settings(settings).places(state)
     return Places(state, Path(), StoreSettings(sqlite=Path("record.db")), RecordingSettings())
-
-
-def archive_of(state: Path) -> Archive:
-    """Open the store of a state directory for reading."""
-    return stores.archive_of(places_of(state))
-
-
-def ledger_of(state: Path) -> Ledger:
-    """Open the store of a state directory as evidence."""
-    return stores.ledger_of(places_of(state))
-
-
-def eraser_of(state: Path) -> Eraser:
-    """Open the store of a state directory to remove from it."""
-    return stores.eraser_of(places_of(state))
 
 
 def print_json(value: object) -> None:

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from extproc import stores
 from extproc.commands import entries
 from extproc.commands.acting import AsOption, ConfigOption, TokenOption, principal_of
 from extproc.commands.evidence import KeysOption, public_keys
@@ -21,11 +22,10 @@ from extproc.commands.options import (
     DEFAULT_STATE,
     JsonOption,
     StateOption,
-    eraser_of,
-    ledger_of,
     places_of,
     print_json,
 )
+from extproc.config_recording import Places
 from extproc.errors import ConfigError, ExtprocError
 from extproc.recording.facts import bounded, microseconds
 from extproc.replay import printable
@@ -65,7 +65,7 @@ def show_plan(
     as_json: JsonOption = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
     """Show what the rules would remove now. Nothing is changed."""
-    plan = _retention(state, public_key).plan(retention_file.load(rules or state / FILE_NAME))
+    plan = _retention(places_of(state), public_key).plan(retention_file.load(rules or state / FILE_NAME))
     _show(plan, as_json=as_json)
 
 
@@ -82,9 +82,10 @@ def apply(  # noqa: PLR0917 - options, passed by name
     """Remove what the rules say, after a record of it is in the store; and what an earlier run did not finish."""
     by = principal_of(state, config, token, as_user).id
     loaded = retention_file.load(rules or state / FILE_NAME)
-    retention = _retention(state, public_key)
-    plan = retention.plan(loaded)
-    _tell(retention.apply(plan, loaded, eraser_of(state), partial(entries.record, state), by), as_json=as_json)
+    places = places_of(state)
+    retention = _retention(places, public_key)
+    eraser, record = stores.eraser_of(places), partial(entries.record, places)
+    _tell(retention.apply(retention.plan(loaded), loaded, eraser, record, by), as_json=as_json)
 
 
 @app.command("erase")
@@ -103,8 +104,9 @@ def erase(  # noqa: PLR0917
 ) -> None:
     """Erase the data keys of a session, and the bodies that were stored without one. Heads stay."""
     by = principal_of(state, config, token, as_user).id
-    told, record = _reason(reason), partial(entries.record, state)
-    done = _retention(state, public_key).erase(session, eraser_of(state), record, by=by, reason=told, in_use=in_use)
+    told, places = _reason(reason), places_of(state)
+    eraser, record = stores.eraser_of(places), partial(entries.record, places)
+    done = _retention(places, public_key).erase(session, eraser, record, by=by, reason=told, in_use=in_use)
     _tell(done, as_json=as_json)
 
 
@@ -127,7 +129,7 @@ def add_hold(  # noqa: PLR0917
     given = {"session": session, "user": user, "group": group, "repository": repository}
     selector = {name: value for name, value in given.items() if value}
     by, hold_id = principal_of(state, config, token, as_user).id, secrets.token_hex(8)
-    entries.record(state, [legal_hold.on(hold_id, selector, reason=_reason(reason), by=by, at=_now())])
+    entries.record(places_of(state), [legal_hold.on(hold_id, selector, reason=_reason(reason), by=by, at=_now())])
     print(hold_id)  # noqa: T201
 
 
@@ -143,11 +145,12 @@ def release_hold(  # noqa: PLR0917
 ) -> None:
     """Release a hold: the rules apply again."""
     by = principal_of(state, config, token, as_user).id
-    known = {one.id: one for one in _retention(state, public_key).holds()}
+    places = places_of(state)
+    known = {one.id: one for one in _retention(places, public_key).holds()}
     if hold_id not in known:
         raise ExtprocError(f"no hold that stands has the id {hold_id!r}")
     entries.record(
-        state, [legal_hold.off(secrets.token_hex(8), known[hold_id], reason=_reason(reason), by=by, at=_now())]
+        places, [legal_hold.off(secrets.token_hex(8), known[hold_id], reason=_reason(reason), by=by, at=_now())]
     )
     print(f"{hold_id} released")  # noqa: T201
 
@@ -159,7 +162,7 @@ def list_holds(
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """List the holds that stand, the oldest first."""
-    holds = _retention(state, public_key).holds()
+    holds = _retention(places_of(state), public_key).holds()
     if as_json:
         for one in holds:
             print_json(_hold_row(one))
@@ -176,9 +179,9 @@ def list_holds(
 # --- what they have in common ----------------------------------------------------------------------------------------
 
 
-def _retention(state: Path, given: Sequence[Path] | None) -> Retention:
-    keys = public_keys(places_of(state), given)
-    return Retention(ledger_of(state), keys, _now(), partial(secrets.token_hex, 16))
+def _retention(places: Places, given: Sequence[Path] | None) -> Retention:
+    keys = public_keys(places, given)
+    return Retention(stores.ledger_of(places), keys, _now(), partial(secrets.token_hex, 16))
 
 
 def _now() -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from extproc import replay
+from extproc import replay, stores
 from extproc.commands import access
 from extproc.commands.options import (
     DEFAULT_STATE,
@@ -29,13 +28,12 @@ from extproc.commands.options import (
     TextOption,
     UntilOption,
     UserOption,
-    archive_of,
     places_of,
     print_json,
     span,
 )
 from extproc.errors import ExtprocError
-from extproc.store.port import Search, SessionRow
+from extproc.store.port import Archive, Search, SessionRow
 
 app = typer.Typer(help="Look at recorded sessions.", no_args_is_help=True)
 
@@ -70,7 +68,7 @@ def list_sessions(  # noqa: PLR0917 - options, passed by name
         since=first,
         until=last,
     )
-    rows = archive_of(state).sessions(search, limit=limit)
+    rows = stores.archive_of(places_of(state)).sessions(search, limit=limit)
     if as_json:
         for row in rows:
             print_json(asdict(row))
@@ -85,8 +83,9 @@ def show_session(
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Show the exchanges of a session; that you do is recorded."""
-    documents = _documents(state, session)
-    access.note(places_of(state), "show", target=session, exchanges=len(documents))
+    places = places_of(state)
+    documents = _documents(stores.archive_of(places), session)
+    access.note(places, "show", target=session, exchanges=len(documents))
     if as_json:
         for document in documents:
             print_json(document)
@@ -104,9 +103,11 @@ def replay_session(
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Play a session with its original timing; that you do is recorded."""
-    target = session or _newest(state)
-    documents = _documents(state, target)
-    access.note(places_of(state), "replay", target=target, exchanges=len(documents))
+    places = places_of(state)
+    archive = stores.archive_of(places)
+    target = session or _newest(archive)
+    documents = _documents(archive, target)
+    access.note(places, "replay", target=target, exchanges=len(documents))
     if as_json:
         for document in documents:
             for delay, text in replay.frames(document):
@@ -115,8 +116,7 @@ def replay_session(
         replay.play(documents, Console(highlight=False, markup=False), speed=speed, wait=not no_wait)
 
 
-def _documents(state: Path, session: str) -> list[dict[str, Any]]:
-    archive = archive_of(state)
+def _documents(archive: Archive, session: str) -> list[dict[str, Any]]:
     documents = list(archive.session(session))
     if not documents and (one := archive.exchange(session)) is not None:
         documents = [one]
@@ -125,8 +125,8 @@ def _documents(state: Path, session: str) -> list[dict[str, Any]]:
     return documents
 
 
-def _newest(state: Path) -> str:
-    rows = archive_of(state).sessions(limit=1)
+def _newest(archive: Archive) -> str:
+    rows = archive.sessions(limit=1)
     if not rows:
         raise ExtprocError("nothing is recorded yet")
     return rows[0].id

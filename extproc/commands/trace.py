@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from extproc import replay
-from extproc.commands.options import DEFAULT_STATE, JsonOption, StateOption, archive_of, moment, places_of, print_json
+from extproc import replay, stores
+from extproc.commands.options import DEFAULT_STATE, JsonOption, StateOption, moment, places_of, print_json
 from extproc.errors import ConfigError, StoreUnavailable
 from extproc.keys.fingerprint_key import load_key
 from extproc.tracing import trace as tracing
@@ -49,7 +49,8 @@ def trace(  # noqa: PLR0917 - options, passed by name
     """Say which suggestions lines come from: exit 0 if any are known, 1 if none, 2 if it could not be looked for."""
     if sum(given is not None and given != [] for given in (files, commit, diff)) != 1:
         raise ConfigError("expected one of: files, --commit REV, --diff FILE")
-    key = load_key(places_of(state).fingerprint_key)
+    places = places_of(state)
+    key = load_key(places.fingerprint_key)
     at = None if before is None else moment("--before", before, time.time())
     if commit is not None:
         committed_at, targets = _of_commit(commit)
@@ -59,7 +60,7 @@ def trace(  # noqa: PLR0917 - options, passed by name
     else:
         targets = [_of_file(name) for name in files or ()]
     try:
-        ranges = list(tracing.trace(targets, key, archive_of(state), at))
+        ranges = list(tracing.trace(targets, key, stores.archive_of(places), at))
     except StoreUnavailable as failure:
         # Exit 1 would say that nobody proposed these lines.
         raise ConfigError(str(failure)) from failure

@@ -8,7 +8,7 @@ import aiohttp
 
 from extproc.feed.event import Event
 from extproc.feed.port import TargetUnavailable
-from extproc.notify.webhook import SIGNATURE_HEADER, sign
+from extproc.notify.webhook import PostFailed, SignedPost
 from extproc.secret import Secret
 
 
@@ -26,24 +26,13 @@ class WebhookTarget:
         timeout_seconds: float = 30.0,
     ) -> None:
         self.name = name
-        self._url = url
-        self._key = key
-        self._session = session
-        self._now = now
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._post = SignedPost(url, key, session=session, now=now, timeout_seconds=timeout_seconds)
 
     async def send(self, events: Sequence[Event]) -> None:
         """Post all at once; any 2xx means taken. See the port."""
-        body = b"".join(event.line + b"\n" for event in events)
-        headers = {"content-type": "application/x-ndjson", SIGNATURE_HEADER: sign(body, self._key, int(self._now()))}
         try:
-            # A redirect is a failure: nobody but the operator names who is told.
-            async with self._session.post(
-                self._url.reveal(), data=body, headers=headers, allow_redirects=False, timeout=self._timeout
-            ) as response:
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # Only the kind of error: its text can quote the address.
-            raise TargetUnavailable(f"the request failed ({type(error).__name__})") from None
+            status = await self._post(b"".join(event.line + b"\n" for event in events), "application/x-ndjson")
+        except PostFailed as failure:
+            raise TargetUnavailable(str(failure)) from None
         if not 200 <= status < 300:
             raise TargetUnavailable(f"the answer has status {status}")

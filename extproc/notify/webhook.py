@@ -26,8 +26,43 @@ _MIN_KEY_CHARS: Final = 32
 _SIGNATURE = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})")
 
 
+class PostFailed(Exception):
+    """Say of what kind the failure was; its text could quote the address."""
+
+
+class SignedPost:
+    """Post signed bodies to one address. `now` tells unix seconds; `url` may hold a token, so it is a secret."""
+
+    def __init__(
+        self,
+        url: Secret,
+        key: Secret,
+        *,
+        session: aiohttp.ClientSession,
+        now: Callable[[], float],
+        timeout_seconds: float,
+    ) -> None:
+        self._url = url
+        self._key = key
+        self._session = session
+        self._now = now
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+
+    async def __call__(self, body: bytes, content_type: str) -> int:
+        """Post once, signed now, and return the status; raises PostFailed."""
+        headers = {"content-type": content_type, SIGNATURE_HEADER: sign(body, self._key, int(self._now()))}
+        try:
+            # A redirect is a failure: nobody but the operator names who is told.
+            async with self._session.post(
+                self._url.reveal(), data=body, headers=headers, allow_redirects=False, timeout=self._timeout
+            ) as response:
+                return response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise PostFailed(f"the request failed ({type(error).__name__})") from None
+
+
 class Webhook:
-    """Post notices to one address. `now` tells unix seconds; `url` may hold a token, so it is a secret."""
+    """Post notices, as JSON; see `SignedPost`."""
 
     def __init__(
         self,
@@ -40,25 +75,14 @@ class Webhook:
         timeout_seconds: float = 10.0,
     ) -> None:
         self.name = name
-        self._url = url
-        self._key = key
-        self._session = session
-        self._now = now
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._post = SignedPost(url, key, session=session, now=now, timeout_seconds=timeout_seconds)
 
     async def send(self, notice: Notice) -> None:
         """Post once, signed now; any 2xx is success. Raises NotSent."""
-        body = msgspec.json.encode(notice)
-        headers = {"content-type": "application/json", SIGNATURE_HEADER: sign(body, self._key, int(self._now()))}
         try:
-            # A redirect is a failure: nobody but the operator names who is told.
-            async with self._session.post(
-                self._url.reveal(), data=body, headers=headers, allow_redirects=False, timeout=self._timeout
-            ) as response:
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # Only the kind of error: its text can quote the address.
-            raise NotSent(f"the request failed ({type(error).__name__})", again=True) from None
+            status = await self._post(msgspec.json.encode(notice), "application/json")
+        except PostFailed as failure:
+            raise NotSent(str(failure), again=True) from None
         if not 200 <= status < 300:
             raise NotSent(f"the answer has status {status}", again=status in {408, 429} or status >= 500)
 

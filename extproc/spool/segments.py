@@ -53,8 +53,11 @@ class Segments:
         self._durable = 0
         """How much of the segment survives a power cut."""
 
-    def begin(self, index: int, prev: str) -> None:
-        """Begin a new segment, in which the log goes on at `index`; raises OSError and changes nothing then."""
+    def begin(self, index: int, prev: str) -> Position:
+        """Begin a new segment, in which the log goes on at `index`, and return how far it is durable.
+
+        Raises OSError, and changes nothing then.
+        """
         number = self._number + 1
         path = folders.segment_path(self._folder, number)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -76,6 +79,7 @@ class Segments:
         if previous >= 0:
             # Pieces may have come since the last sync; nothing else is in the segment that is not durable.
             os.close(previous)
+        return Position(number, len(first))
 
     def append(self, payloads: Iterable[bytes], *, urgent: bool = False) -> None:
         """Append frames, all or none. `urgent` may use what was put by. Raises OSError."""

@@ -27,7 +27,7 @@ from extproc.spool.folders import Lock
 from extproc.spool.reader import Damaged, records_of
 from extproc.spool.records import Answering, Begin, Entry, Opened, Piece, encoded
 from extproc.spool.sealing import Frames, Sealer
-from extproc.spool.segments import Position, Segments
+from extproc.spool.segments import SEGMENT_BYTES, Position, Segments
 
 logger = logging.getLogger("extproc.spool")
 
@@ -50,7 +50,7 @@ class SpoolBounds:
 
     max_bytes: int = 1 << 30
     reserve_bytes: int = 32 << 20
-    segment_bytes: int = 16 << 20
+    segment_bytes: int = SEGMENT_BYTES
 
     @property
     def longest_segment(self) -> int:
@@ -320,8 +320,7 @@ class Spool:
     def _rotate(self, segments: Segments) -> None:
         chain = self._sealer.chain
         try:
-            segments.begin(chain.index, chain.prev)
-            self.durable = segments.sync()
+            self.durable = segments.begin(chain.index, chain.prev)
         except OSError as failure:
             # The segment gets longer; the next commit tries again.
             self._disk_fault = failure

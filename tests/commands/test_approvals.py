@@ -3,24 +3,21 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from extproc.approval.approval import Approval, Request, Scope, State
 from extproc.approval.event import Event, Kind
 from extproc.approval.touch import Act, Touch
 from extproc.dev import files, keys
-from extproc.dev.idp import make_app
-from extproc.dev.users import DEMO_USERS
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.approving import request, rule
 from tests.commanding import Extproc, runner
+from tests.issuing import dev_issuer
 
 EDIT = {"path": "infra/prod.tf", "old_str": "count = 1", "new_str": "count = 3"}
 PROPOSAL = json.dumps([{"name": "edit", "arguments": json.dumps(EDIT)}])
@@ -35,31 +32,8 @@ def extproc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Serve the development issuer of a state directory; return the directory."""
     state = tmp_path_factory.mktemp("dev") / "state"
-    listening = socket.create_server(("127.0.0.1", 0))
-    ports = files.Ports(issuer=listening.getsockname()[1])
-    files.prepare(state, ports, "http://127.0.0.1:1", now=time.time())
-    key = keys.load_or_create(state / keys.KEY_FILE)
-    app = make_app(key, issuer=ports.issuer_url, audience=files.AUDIENCE, users=DEMO_USERS, now=time.time)
-    loop, started = asyncio.new_event_loop(), threading.Event()
-    runner = web.AppRunner(app, access_log=None)
-
-    async def begin() -> None:
-        await runner.setup()
-        await web.SockSite(runner, listening).start()
-        started.set()
-
-    def serve() -> None:
-        loop.run_until_complete(begin())
-        loop.run_forever()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    started.wait()
-    yield state
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with dev_issuer(state):
+        yield state
 
 
 class Gateway:

@@ -33,7 +33,7 @@ def kinds(state: Path) -> list[Kind]:
 
 
 def test_entries_of_a_command_are_in_the_store_and_signed_when_it_goes_on(tmp_path: Path) -> None:
-    entries.record(tmp_path, [HOLD])
+    entries.record(places_of(tmp_path), [HOLD])
     assert kinds(tmp_path) == [Kind.LEGAL_HOLD, Kind.CLOSED]
     assert list(signed(tmp_path).values()) == [2]
     assert list((tmp_path / "spool").iterdir()) == []
@@ -44,7 +44,7 @@ async def test_a_service_that_runs_may_ship_them_first(tmp_path: Path) -> None:
         aiohttp.ClientSession() as session,
         recording(places_of(tmp_path), epoch="1", worker="0", session=session, now=time.time),
     ):
-        await asyncio.to_thread(entries.record, tmp_path, [HOLD])
+        await asyncio.to_thread(entries.record, places_of(tmp_path), [HOLD])
         assert Kind.LEGAL_HOLD in kinds(tmp_path)
         assert 2 in signed(tmp_path).values()
 
@@ -52,10 +52,10 @@ async def test_a_service_that_runs_may_ship_them_first(tmp_path: Path) -> None:
 def test_a_store_that_takes_nothing_is_told_and_the_entries_wait_in_the_spool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries.record(tmp_path, [HOLD])
+    entries.record(places_of(tmp_path), [HOLD])
     monkeypatch.setattr(entries, "WAIT_SECONDS", 0.2)
     with closing(sqlite3.connect(tmp_path / "record.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="it waits in the spool"):
-            entries.record(tmp_path, [HOLD])
+            entries.record(places_of(tmp_path), [HOLD])
     assert len(list((tmp_path / "spool").iterdir())) == 1

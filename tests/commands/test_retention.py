@@ -1,22 +1,15 @@
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
-from extproc.dev import files, keys
-from extproc.dev.idp import make_app
-from extproc.dev.users import DEMO_USERS
 from extproc.keys.checkpoint_key import FILE_NAME, load_or_create_signer
 from tests.commanding import Extproc, runner
 from tests.evidence import Evidence
+from tests.issuing import dev_issuer
 from tests.recording_of import exchange
 
 RULES = """\
@@ -31,32 +24,9 @@ default: {bodies_days: 30, heads_days: 36500}
 def state(tmp_path: Path) -> Iterator[Path]:
     """Serve the development issuer of a state directory whose store has two old sessions; return the directory."""
     folder = tmp_path / ".extproc"
-    listening = socket.create_server(("127.0.0.1", 0))
-    ports = files.Ports(issuer=listening.getsockname()[1])
-    files.prepare(folder, ports, "http://127.0.0.1:1", now=time.time())
-    key = keys.load_or_create(folder / keys.KEY_FILE)
-    app = make_app(key, issuer=ports.issuer_url, audience=files.AUDIENCE, users=DEMO_USERS, now=time.time)
-    loop, started = asyncio.new_event_loop(), threading.Event()
-    served = web.AppRunner(app, access_log=None)
-
-    async def begin() -> None:
-        await served.setup()
-        await web.SockSite(served, listening).start()
-        started.set()
-
-    def serve() -> None:
-        loop.run_until_complete(begin())
-        loop.run_forever()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    started.wait()
-    (folder / "retention.yaml").write_text(RULES)
-    yield folder
-    asyncio.run_coroutine_threadsafe(served.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with dev_issuer(folder):
+        (folder / "retention.yaml").write_text(RULES)
+        yield folder
 
 
 @pytest.fixture

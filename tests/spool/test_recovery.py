@@ -12,7 +12,7 @@ import pytest
 
 from extproc.errors import ConfigError
 from extproc.recording.entry import Kind, WrappedKey, read_head
-from extproc.recording.envelope import DataKey
+from extproc.recording.envelope import CannotOpen, DataKey
 from extproc.spool import folders, records
 from extproc.spool.frames import frames
 from extproc.spool.reader import Damaged
@@ -80,7 +80,7 @@ def documents_of(folder: Path, key: bytes | None) -> list[dict[str, Any]]:
         for candidate in keys.values():
             try:
                 return candidate.reveal(stored)
-            except Exception:  # noqa: BLE001, S112 - it is another session's
+            except CannotOpen:  # it is another session's
                 continue
         raise AssertionError("no key opens it")
 

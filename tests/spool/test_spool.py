@@ -14,7 +14,7 @@ from extproc.spool import folders
 from extproc.spool.folders import Lock
 from extproc.spool.records import Answering, Entry, Opened, Piece
 from extproc.spool.recovery import recover
-from extproc.spool.segments import Segments
+from extproc.spool.segments import Position, Segments
 from extproc.spool.spool import Spool, SpoolBounds
 from tests.disks import fill, make_read_only, small_disk
 from tests.recording_of import NOW, exchange
@@ -429,7 +429,7 @@ async def test_a_segment_that_cannot_be_followed_gets_longer(tmp_path: Path) -> 
     assert spool._segments is not None
     begin = spool._segments.begin
 
-    def fails(index: int, prev: str) -> None:
+    def fails(index: int, prev: str) -> Position:
         raise OSError(28, "No space left on device")
 
     spool._segments.begin = fails  # type: ignore[method-assign]
