@@ -18,6 +18,8 @@ class Upstream(StrEnum):
     COPILOT_API = "copilot-api"
     COPILOT_PROXY = "copilot-proxy"
     GITHUB_API = "github-api"
+    TELEMETRY = "copilot-telemetry"
+    GITHUB_WEB = "github-web"
 
 
 class EndpointKind(StrEnum):
@@ -33,7 +35,12 @@ class EndpointKind(StrEnum):
     MCP = "mcp"
     GITHUB = "github"
     GRAPHQL = "graphql"
+    ACCOUNT = "account"
+    """What clients ask about the account they use: its token, plan and settings."""
+    TELEMETRY = "telemetry"
     METADATA = "metadata"
+    TUNNEL = "tunnel"
+    """A CONNECT to a host whose traffic the gateway does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +57,33 @@ class Endpoint:
     model: str | None = None
 
 
-_GITHUB_HOST = re.compile(r"api\.github\.com|api\.[a-z0-9-]+\.ghe\.com")
-_PROXY_HOST = re.compile(r"copilot-proxy\.githubusercontent\.com|proxy\.[a-z]+\.githubcopilot\.com")
-_COPILOT_HOST = re.compile(r"api(\.[a-z]+)?\.githubcopilot\.com|copilot-api\.[a-z0-9-]+\.ghe\.com")
-
-# In URL mode one host carries all three upstreams, so the path decides (paths: GitHub REST and Copilot's internal API).
-_GITHUB_PATH = re.compile(
-    r"/(copilot_internal|copilot/mcp_registry|repos|user|users|orgs|graphql|rate_limit|search/(code|issues|repositories)"
-    r"|meta|zen|emojis|notifications|gists|chunks|embeddings/(models|code/search))(/|$)"
+_BY_HOST = (
+    (Upstream.GITHUB_API, re.compile(r"api\.github\.com|api\.[a-z0-9-]+\.ghe\.com")),
+    (Upstream.COPILOT_PROXY, re.compile(r"copilot-proxy\.githubusercontent\.com|proxy\.[a-z]+\.githubcopilot\.com")),
+    (Upstream.COPILOT_API, re.compile(r"api(\.[a-z]+)?\.githubcopilot\.com|copilot-api\.[a-z0-9-]+\.ghe\.com")),
+    (
+        Upstream.TELEMETRY,
+        re.compile(
+            r"copilot-telemetry\.githubusercontent\.com|telemetry(\.[a-z]+)?\.githubcopilot\.com"
+            r"|copilot-telemetry-service\.[a-z0-9-]+\.ghe\.com"
+        ),
+    ),
+    (Upstream.GITHUB_WEB, re.compile(r"github\.com|[a-z0-9-]+\.ghe\.com")),
 )
-_PROXY_PATH = re.compile(r"/v1/engines/")
+
+# In URL mode one host carries all upstreams, so the path decides (paths: GitHub REST and Copilot's internal API).
+_BY_PATH = (
+    (
+        Upstream.GITHUB_API,
+        re.compile(
+            r"/(copilot_internal|copilot/mcp_registry|repos|user|users|orgs|graphql|rate_limit"
+            r"|search/(code|issues|repositories)|meta|zen|emojis|notifications|gists|chunks"
+            r"|embeddings/(models|code/search))(/|$)"
+        ),
+    ),
+    (Upstream.COPILOT_PROXY, re.compile(r"/v1/engines/")),
+    (Upstream.TELEMETRY, re.compile(r"/telemetry$")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +123,17 @@ _ROUTES = (
     _route(EndpointKind.AGENTS, "copilot-api", "GET POST PUT", r"/agents(?:/.*)?"),
     _route(EndpointKind.MCP, "copilot-api", "GET POST DELETE", r"/mcp(?:/.*)?"),
     _route(EndpointKind.GRAPHQL, "github-api", "POST", r"/graphql"),
+    _route(EndpointKind.ACCOUNT, "github-api", "GET", r"/copilot_internal/(?:v2/token|user|managed_settings)"),
+    _route(EndpointKind.ACCOUNT, "github-api", "GET", r"/copilot_internal/team_customizations|/copilot/mcp_registry"),
+    _route(EndpointKind.ACCOUNT, "github-api", "GET", r"/copilot_internal/content_exclusion"),
+    _route(EndpointKind.TELEMETRY, "copilot-telemetry", "GET POST", r"/telemetry"),
 )
 
 _REST_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 # Everything else at the GitHub API is REST, but for these first segments: Copilot's internal API, whose answers can be
 # credentials, GraphQL, the prefix of GitHub's own servers, and where models would answer.
 _REST_PATH = re.compile(r"/|/([a-z_-]+)(?:/.*)?")
-_NOT_REST = frozenset({"copilot_internal", "graphql", "api"}) | frozenset(
+_NOT_REST = frozenset({"copilot_internal", "copilot", "graphql", "api"}) | frozenset(
     {"chat", "completions", "responses", "messages", "embeddings", "chunks", "mcp"}
 )
 
@@ -115,15 +143,9 @@ def upstream_of(host: str, path: str) -> Upstream:
 
     `host` is the `:authority` without its port, in lower case.
     """
-    if _GITHUB_HOST.fullmatch(host):
-        return Upstream.GITHUB_API
-    if _PROXY_HOST.fullmatch(host):
-        return Upstream.COPILOT_PROXY
-    if _COPILOT_HOST.fullmatch(host):
-        return Upstream.COPILOT_API
-    if _GITHUB_PATH.match(path):
-        return Upstream.GITHUB_API
-    return Upstream.COPILOT_PROXY if _PROXY_PATH.match(path) else Upstream.COPILOT_API
+    by_host = (upstream for upstream, pattern in _BY_HOST if pattern.fullmatch(host))
+    by_path = (upstream for upstream, pattern in _BY_PATH if pattern.match(path))
+    return next(by_host, None) or next(by_path, Upstream.COPILOT_API)
 
 
 def endpoint_of(method: str, upstream: Upstream, path: str) -> Endpoint | None:
