@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,22 +64,24 @@ class Stacks:
 
 
 @asynccontextmanager
-async def stacks(state: Path) -> AsyncIterator[Stacks]:
+async def stacks(state: Path, variants: Sequence[Variant] = tuple(Variant)) -> AsyncIterator[Stacks]:
     """Run everything; each way has passed one exchange when this yields. Raises BenchError."""
     async with AsyncExitStack() as exits:
-        upstream_port, issuer_port, *rest = free_ports(2 + 4 * len(Variant))
+        upstream_port, issuer_port, *rest = free_ports(2 + 6 * len(variants))
         issuer = f"http://127.0.0.1:{issuer_port}"
         token = await _issuer(exits, state / "issuer.pem", issuer, issuer_port)
         upstream = await _start(
             exits, state, "upstream", [sys.executable, str(_HERE / "upstream.py"), str(upstream_port)]
         )
         ways = {}
-        for variant in Variant:
+        for variant in variants:
             ports = files.Ports(
                 http=rest.pop(),
                 https=rest.pop(),
                 ops=rest.pop(),
                 admin=rest.pop(),
+                console=rest.pop(),
+                proxy=rest.pop(),
                 issuer=issuer_port,
                 upstream=upstream_port,
             )
@@ -124,6 +126,8 @@ def _without_ext_proc(path: Path) -> None:
     """Take the ext_proc filter out of a configuration, and route what it would have routed."""
     config: dict[str, Any] = yaml.safe_load(path.read_text())
     static = config["static_resources"]
+    # Without the filter nobody would decide on a CONNECT.
+    static["listeners"] = [one for one in static["listeners"] if one["name"] in {"http", "https"}]
     for listener in static["listeners"]:
         manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
         manager["http_filters"] = [one for one in manager["http_filters"] if not one["name"].endswith("ext_proc")]
@@ -132,7 +136,7 @@ def _without_ext_proc(path: Path) -> None:
         decided = manager["route_config"]["virtual_hosts"][0]["routes"][0]
         del decided["match"]["headers"], decided["route"]["cluster_header"]
         decided["route"]["cluster"] = noop.UPSTREAM
-    static["clusters"] = [one for one in static["clusters"] if one["name"] != "ext_proc"]
+    static["clusters"] = []
     path.write_text(yaml.safe_dump(config, sort_keys=False))
 
 

@@ -17,8 +17,10 @@ from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
 from extproc.identity import issuers
 from extproc.identity.issuers import DEFAULT_ALGORITHMS, ENTRA_LOGIN_BASE, ENTRA_STS_BASE, GITHUB_ACTIONS_ISSUER, Issuer
+from extproc.intercepted import host_fault
 from extproc.policy import Policy
 from extproc.policy_file import load as load_policy
+from extproc.signin.profile import Profile
 from extproc.yaml_file import Kind, Loc, YamlFile
 
 _MIB = 1 << 20
@@ -165,6 +167,17 @@ def _checked_url(url: str) -> str:
     return url
 
 
+def _plain_url(url: str) -> str:
+    if fault := url_fault(url):
+        raise ValueError(f"the address {fault}")
+    return url
+
+
+def _base_url(url: str) -> str:
+    """Return the address of a server, to which clients append a path."""
+    return _plain_url(url).rstrip("/")
+
+
 def _link(url: str) -> str:
     if "{id}" not in url:
         raise ValueError("expected {id} in it, where the approval's id goes")
@@ -190,6 +203,30 @@ class NotificationSettings(_Model):
     link: Annotated[str, AfterValidator(_link)] | None = None
     webhooks: list[WebhookSettings] = []
     apprise_file: Path | None = None
+
+
+def _intercepted(host: str) -> str:
+    if fault := host_fault(host):
+        raise ValueError(fault)
+    return host
+
+
+class ProxySettings(_Model):
+    """The forward proxy: hosts whose traffic it reads beside those of `extproc.intercepted`."""
+
+    hosts: list[Annotated[str, AfterValidator(_intercepted)]] = []
+
+
+class SignInSettings(_Model):
+    """What the gateway tells `extproc login`: how people sign in, and where clients find it."""
+
+    gateway: Annotated[str, AfterValidator(_base_url)]
+    proxy: Annotated[str, AfterValidator(_base_url)] | None = None
+    ca_file: Path | None = None
+    issuer: Annotated[str, AfterValidator(_plain_url)]
+    client_id: str = Field(min_length=1)
+    scopes: list[str] = []
+    use: Literal["access_token", "id_token"] = "access_token"
 
 
 class Limits(_Model):
@@ -233,6 +270,11 @@ class Settings(_Model):
     issuers: list[IssuerSettings] = Field(min_length=1)
     credentials: dict[str, CredentialSettings] = {}
     upstreams: dict[Upstream, str] = {}
+    url: Annotated[str, AfterValidator(_base_url)] | None = Field(
+        None, description="The base address that clients are sent to, where it is not the one they asked for."
+    )
+    proxy: ProxySettings = ProxySettings()
+    sign_in: SignInSettings | None = None
     notifications: NotificationSettings = NotificationSettings()
     limits: Limits = Limits()
 
@@ -245,6 +287,8 @@ DEFAULT_HOSTS: Mapping[Upstream, str] = {
     Upstream.COPILOT_API: "api.githubcopilot.com",
     Upstream.COPILOT_PROXY: "copilot-proxy.githubusercontent.com",
     Upstream.GITHUB_API: "api.github.com",
+    Upstream.GITHUB_WEB: "github.com",
+    Upstream.TELEMETRY: "copilot-telemetry.githubusercontent.com",
 }
 
 
@@ -262,6 +306,25 @@ class Config:
     def places(self) -> Places:
         """Return where things are kept."""
         return self.settings.places(self.base)
+
+    def profile(self) -> Profile | None:
+        """Return what clients are told of this gateway, None where `sign_in` is not set; raises ConfigError."""
+        told = self.settings.sign_in
+        if told is None:
+            return None
+        try:
+            ca_pem = None if told.ca_file is None else (self.base / told.ca_file).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"sign_in.ca_file: {told.ca_file} cannot be read as PEM ({error})") from None
+        return Profile(
+            gateway=told.gateway,
+            issuer=told.issuer,
+            client_id=told.client_id,
+            scopes=tuple(told.scopes),
+            use=told.use,
+            proxy=told.proxy,
+            ca_pem=ca_pem,
+        )
 
     @property
     def upstream_hosts(self) -> Mapping[Upstream, str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from extproc.address import url_fault
-from extproc.keys import fingerprint_key
+from extproc.keys import fingerprint_key, gateway_token_key
 
 _GIB = 1 << 30
 _MIB = 1 << 20
@@ -206,3 +206,8 @@ class Places:
     def fingerprint_key(self) -> Path:
         """Return the file of the key of fingerprints."""
         return self.state / fingerprint_key.FILE_NAME
+
+    @property
+    def gateway_token_key(self) -> Path:
+        """Return the file of the key of the gateway's own tokens."""
+        return self.state / gateway_token_key.FILE_NAME

@@ -30,6 +30,12 @@ UNKNOWN_ENDPOINT = Refusal(
     403, Code.ENDPOINT_UNKNOWN, "This gateway does not know this endpoint, so it is not passed on."
 )
 
+RENEWAL = Refusal(
+    403,
+    Code.POLICY_DENIED,
+    "A token of this gateway buys no other one: send the one of your identity provider (run `extproc login`).",
+)
+
 
 def refused_by_envoy(status: int) -> Refusal:
     """Say that Envoy did not take the request; `status` is what it answered."""

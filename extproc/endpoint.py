@@ -20,6 +20,8 @@ class Upstream(StrEnum):
     GITHUB_API = "github-api"
     TELEMETRY = "copilot-telemetry"
     GITHUB_WEB = "github-web"
+    TUNNEL = "tunnel"
+    """Whatever host a CONNECT names whose traffic is passed on unread."""
 
 
 class EndpointKind(StrEnum):
@@ -41,6 +43,10 @@ class EndpointKind(StrEnum):
     METADATA = "metadata"
     TUNNEL = "tunnel"
     """A CONNECT to a host whose traffic the gateway does not read."""
+
+
+UNREAD = frozenset({EndpointKind.METADATA, EndpointKind.ACCOUNT, EndpointKind.TELEMETRY})
+"""The endpoints whose bodies are masked, but neither understood nor recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,33 @@ from extproc.approval.approval import Approval
 from extproc.credential import Credential
 from extproc.errors import Refusal
 from extproc.identity.principal import Principal
+from extproc.secret import Secret
 
 Headers = list[tuple[str, str]]
 """Header names in lower case and values (Latin-1, RFC 9110 section 5.5), in the order received, duplicates kept."""
 
 
+class Connect(msgspec.Struct, frozen=True, gc=False):
+    """Tell of the CONNECT around a request: its decision id, its `host:port`, and its Proxy-Authorization."""
+
+    id: str
+    authority: str
+    authorization: Secret
+
+
 class RequestHeaders(msgspec.Struct, frozen=True, gc=False):
-    """Begin the exchange. `full_duplex` says whether Envoy runs both bodies in FULL_DUPLEX_STREAMED mode."""
+    """Begin the exchange.
+
+    `full_duplex` says whether Envoy runs both bodies in FULL_DUPLEX_STREAMED mode; `server_name` is the one that TLS
+    was asked for (SNI), empty without.
+    """
 
     headers: Headers
     end_of_stream: bool
     client_address: str | None
     full_duplex: bool
+    server_name: str = ""
+    connect: Connect | None = None
 
 
 class RequestBody(msgspec.Struct, frozen=True, gc=False):
@@ -117,9 +132,22 @@ class End(StrEnum):
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
-    """Tell that no more can be said to Envoy; only recording is left to do."""
+    """Tell that no more can be said to Envoy; only recording is left to do.
+
+    `received` and `sent` are the bytes that went through a tunnel, from the client and to it.
+    """
 
     end: End
+    received: int = 0
+    sent: int = 0
+
+
+class TlsFailed(msgspec.Struct, frozen=True, gc=False):
+    """Tell of a client in a tunnel that could not agree on TLS with us; `reason` is that of the TLS library."""
+
+    connect: Connect
+    client_address: str | None
+    reason: str
 
 
 EnvoyEvent = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers

@@ -8,15 +8,17 @@ the end of the response is held until the record is closed. docs/architecture.md
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Any, assert_never
 
+from extproc import errors, telemetry
+from extproc.account import TOKEN_PATH, endpoints_for, token_answer
 from extproc.approval.approval import Request as Approvers
 from extproc.approval.hold import Hold
 from extproc.approval.proposal import of_answer, of_request
 from extproc.approval.touch import Touch
-from extproc.conversation import Answer, Prompt
+from extproc.conversation import Answer
 from extproc.credential import Credential
 from extproc.dialect.port import BadRequest, Form
 from extproc.echo import without_secrets
@@ -28,17 +30,22 @@ from extproc.effects import (
     FetchCredential,
     Finish,
     Identify,
-    PassRequestBody,
-    PassRequestHeaders,
-    PassRequestTrailers,
     PassResponseBody,
     PassResponseHeaders,
-    PassResponseTrailers,
     Record,
     Respond,
 )
-from extproc.endings import ENDED, INCOMPLETE, RECORDING, UNKNOWN_ENDPOINT, blocked, refused_by_envoy, unavailable
-from extproc.endpoint import Endpoint, EndpointKind, Upstream
+from extproc.endings import (
+    ENDED,
+    INCOMPLETE,
+    RECORDING,
+    RENEWAL,
+    UNKNOWN_ENDPOINT,
+    blocked,
+    refused_by_envoy,
+    unavailable,
+)
+from extproc.endpoint import UNREAD, Endpoint, EndpointKind
 from extproc.errors import Code, Refusal
 from extproc.events import (
     Computed,
@@ -60,28 +67,28 @@ from extproc.events import (
     ResponseTrailers,
     Tick,
 )
-from extproc.headers import removed_from_response
+from extproc.identity.gateway_token import is_gateway_token
 from extproc.identity.presented import present
 from extproc.identity.principal import Principal
-from extproc.masking.body import masked_json
+from extproc.inspection import Inspected, amendment, inspected, masked_head
 from extproc.masking.finding import Direction
 from extproc.masking.masker import Masker
 from extproc.policy import Effect as PolicyEffect
 from extproc.policy import Facts
 from extproc.recording.document import Outcome
 from extproc.recording.story import Story
-from extproc.request import Request, read_request, upstream_headers
+from extproc.release import pieces, released_end, released_headers, released_request
+from extproc.replies import own_answer, refusal_reply
+from extproc.request import Request, misdirected, read_request
 from extproc.response import Body, body_for
 from extproc.rules import MODEL_ENDPOINTS, Rules
 from extproc.secret import Secret
-
-PIECE_BYTES = 65_536
-"""Largest body piece we send in one reply, as Envoy's ext_proc documentation advises."""
+from extproc.signin.profile import WELL_KNOWN
 
 _CONTENT_TYPE_CHARS = 200
 """So much of an upstream's content type is recorded."""
 
-DECISION_HEADER = "x-gateway-decision-id"
+_PROFILE = ("GET", WELL_KNOWN)
 
 
 class Phase(Enum):
@@ -123,15 +130,6 @@ _LEGAL: Mapping[Phase, tuple[type, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Inspected:
-    """A request body as it may go on, what it says, and what masked it."""
-
-    body: bytes
-    prompt: Prompt | None
-    masker: Masker
-
-
 class IllegalEvent(Exception):
     """Say that an event came where it must not; the exchange has to fail."""
 
@@ -157,6 +155,9 @@ class Exchange:
         self._blocked: str | None = None
         self._response_trailers: list[str] | None = None
         self._hold: Hold | None = None
+        self._misdirected: Refusal | None = None
+        self._is_renewal = False
+        """Whether the token is one that the gateway minted itself: it buys no other."""
         self._turned_down: Refusal | None = None
         self._ended = False
         self._answering = False
@@ -206,6 +207,11 @@ class Exchange:
                 assert_never(event)
 
     @property
+    def may_idle(self) -> bool:
+        """Say no: something is always due, be it a sign of life while approvers think."""
+        return False
+
+    @property
     def released_to_upstream(self) -> bool:
         """Say whether the request was let go: whatever ends the exchange now may have been the upstream."""
         return self.story.timing.released is not None
@@ -218,29 +224,48 @@ class Exchange:
         self._has_body = not event.end_of_stream
         self.story.request, fault = read_request(event.headers)
         self.story.endpoint = self.story.request.model_endpoint
+        self.story.tunnel = None if event.connect is None else event.connect.id
         # From here on there is something to record.
         self.phase = Phase.IDENTIFYING
-        self._shown = self._masked_head(self.story.request)
+        self._shown, found = masked_head(self.story.request, self._rules)
+        self.story.findings += found
         if not event.full_duplex:
             # In any other mode bytes would pass that were not released here: refuse to be part of it.
             self.phase = Phase.DONE
             return [Fail(Code.GATEWAY_PROTOCOL)]
         if fault is not None:
             return self._refuse(fault)
-        token = present(event.headers, path=self.story.request.path)
+        # Told once it is known who asks.
+        self._misdirected = misdirected(self.story.request, event.server_name, event.connect)
+        if self._rules.profile is not None and (self.story.request.method, self.story.request.path) == _PROFILE:
+            return self._answer(self._rules.profile)
+        return self._ask_who(event)
+
+    def _ask_who(self, event: RequestHeaders) -> list[Effect]:
+        connect = None if event.connect is None else event.connect.authorization.reveal()
+        if connect is None and self.story.endpoint is not None and self.story.endpoint.kind is EndpointKind.TELEMETRY:
+            # Clients send it without a token, on purpose.
+            return self._read_request(self.story.endpoint)
+        token = present(event.headers, path=self._head().path, connect_authorization=connect)
         if isinstance(token, Refusal):
             return self._refuse(token)
+        self._is_renewal = is_gateway_token(token.reveal())
         return [Identify(token)]
 
     def _on_identified(self, principal: Principal) -> list[Effect]:
         self.story.principal = principal
+        if self._misdirected is not None:
+            return self._refuse(self._misdirected)
         request = self._head()
         if self.story.endpoint is None:
             if not self._rules.policy.is_metadata(request.method, request.upstream, request.path):
                 return self._refuse(UNKNOWN_ENDPOINT)
             self.story.endpoint = Endpoint(EndpointKind.METADATA, request.upstream, request.path)
+        return self._read_request(self.story.endpoint)
+
+    def _read_request(self, endpoint: Endpoint) -> list[Effect]:
         self.phase = Phase.READING_REQUEST
-        return [] if self._has_body else self._inspect(self.story.endpoint)
+        return [] if self._has_body else self._inspect(endpoint)
 
     def _on_request_body(self, data: bytes, *, end_of_stream: bool) -> list[Effect]:
         self._request_body += data
@@ -259,7 +284,8 @@ class Exchange:
         body = bytes(self._request_body)
         masker = self._rules.masking.masker(Direction.PROMPT)
         masker.at = self.story.elapsed()
-        return [Compute(lambda: _inspected(body, endpoint.kind, self._rules, masker), len(body))]
+        encoding = self._head().field("content-encoding")
+        return [Compute(lambda: inspected(body, encoding, endpoint.kind, self._rules, masker), len(body))]
 
     def _on_computed(self, result: object) -> list[Effect]:
         if self.phase is Phase.INSPECTING_RESPONSE:
@@ -268,15 +294,17 @@ class Exchange:
             return self._on_whole(result)
         if isinstance(result, BadRequest):
             return self._refuse(Refusal(400, Code.REQUEST_BODY, f"The request body is refused: {result}."))
-        if not isinstance(result, _Inspected) or self.story.endpoint is None:
+        if not isinstance(result, Inspected) or self.story.endpoint is None:
             raise IllegalEvent("an inspection without a request")
         self._request_body = bytearray(result.body)
-        self.story.prompt = result.prompt
+        self.story.prompt, self.story.gist = result.prompt, result.gist
         self.story.note_masking(result.masker)
         self._blocked = result.masker.blocked
         return self._decide(self.story.endpoint)
 
     def _decide(self, endpoint: Endpoint) -> list[Effect]:
+        if endpoint.kind is EndpointKind.TELEMETRY:
+            return self._decide_telemetry(endpoint)
         request = self._head()
         prompt = self.story.prompt
         facts = Facts(
@@ -304,6 +332,14 @@ class Exchange:
                 )
             case _:
                 assert_never(self.story.decision.effect)
+
+    def _decide_telemetry(self, endpoint: Endpoint) -> list[Effect]:
+        if self._rules.policy.telemetry == "block":
+            self.story.decision = telemetry.BLOCKED
+            self.story.refused(telemetry.BLOCKING)
+            return self._answer(telemetry.kept_answer(self._head().method))
+        self.story.decision = telemetry.PASSED
+        return self._refuse(blocked(self._blocked)) if self._blocked is not None else self._on_allowed(endpoint, None)
 
     def _make_hold(self, facts: Facts) -> Hold | None:
         policy, principal = self._rules.policy, self.story.principal
@@ -344,10 +380,25 @@ class Exchange:
         return self._on_allowed(self.story.endpoint, self.story.decision.credential)
 
     def _on_allowed(self, endpoint: Endpoint, credential: str | None) -> list[Effect]:
+        if endpoint.kind is EndpointKind.ACCOUNT and endpoint.path == TOKEN_PATH:
+            return self._mint()
         if credential is None:
             return self._open()
         self.phase = Phase.FETCHING_CREDENTIAL
         return [FetchCredential(credential, endpoint.upstream)]
+
+    def _mint(self) -> list[Effect]:
+        """Answer with a token of the gateway for who is identified, so that GitHub's stays here."""
+        tokens, principal = self._rules.gateway_tokens, self.story.principal
+        if tokens is None or principal is None:
+            return self._refuse(UNKNOWN_ENDPOINT)
+        if self._is_renewal:
+            return self._refuse(RENEWAL)
+        try:
+            minted = tokens.mint(principal, self.story.now, self.story.id)
+        except errors.Refused as refused:
+            return self._refuse(refused.refusal)
+        return self._answer(token_answer(minted, endpoints_for(self._head(), self._rules.url)))
 
     def _on_credential(self, credential: Credential) -> list[Effect]:
         self._credential = credential
@@ -361,27 +412,15 @@ class Exchange:
     def _release_request(self) -> list[Effect]:
         if self.story.endpoint is None:
             raise IllegalEvent("a release without an endpoint")
-        body = bytes(self._request_body)
-        cluster = self._rules.upstream_hosts[self.story.endpoint.upstream]
-        if (
-            self._credential is not None
-            and self._credential.api_host
-            and self.story.endpoint.upstream is Upstream.COPILOT_API
-        ):
-            cluster = self._credential.api_host
-        set_headers, remove = upstream_headers(
-            self._head(), self.story.endpoint, self._credential, cluster, len(body) if self._has_body else None
+        return released_request(
+            self._head(),
+            self.story.endpoint,
+            self._credential,
+            self._rules,
+            body=bytes(self._request_body) if self._has_body else None,
+            trailers=self._request_trailers,
+            decision_id=self.story.id,
         )
-        effects: list[Effect] = [PassRequestHeaders(set_headers, remove, self.story.id)]
-        if not self._has_body:
-            return effects
-        ends_here = self._request_trailers is None
-        pieces = _pieces(body) or [b""]
-        effects += [PassRequestBody(piece, end_of_stream=False) for piece in pieces[:-1]]
-        effects.append(PassRequestBody(pieces[-1], end_of_stream=ends_here))
-        if self._request_trailers is not None:
-            effects.append(PassRequestTrailers(self._request_trailers))
-        return effects
 
     # --- the response --------------------------------------------------------------------------------------------
 
@@ -434,6 +473,7 @@ class Exchange:
             timing=story.timing,
             max_bytes=self._rules.max_answer_bytes,
             max_event_bytes=self._rules.max_event_bytes,
+            amend=amendment(self._head(), story.endpoint, story.principal, self._rules),
             is_privileged=self._privileged(story.endpoint),
         )
 
@@ -460,8 +500,8 @@ class Exchange:
         return effects + (self._on_response_end(None) if end_of_stream else self._judge_answer())
 
     def _pass(self, data: bytes) -> list[Effect]:
-        pieces = _pieces(data) if self._answering else []
-        return [PassResponseBody(piece, end_of_stream=False) for piece in pieces]
+        parts = pieces(data) if self._answering else []
+        return [PassResponseBody(piece, end_of_stream=False) for piece in parts]
 
     def _on_response_end(self, trailers: list[str] | None) -> list[Effect]:
         body, at = self._reader(), self.story.elapsed()
@@ -534,16 +574,10 @@ class Exchange:
         return self._pass(b" " if self._reader().holds else b": waiting for approval\n\n")
 
     def _on_tail(self, tail: bytes) -> list[Effect]:
-        trailers = self._response_trailers
         effects: list[Effect] = []
         if not self._answering:
             effects = [self._pass_response_headers(("content-length", str(len(tail))))]
-        pieces = _pieces(tail) or ([b""] if trailers is None else [])
-        effects += [PassResponseBody(piece, end_of_stream=False) for piece in pieces[:-1]]
-        effects += [PassResponseBody(piece, end_of_stream=trailers is None) for piece in pieces[-1:]]
-        if trailers is not None:
-            effects.append(PassResponseTrailers(trailers))
-        return self._close(effects)
+        return self._close(effects + released_end(tail, self._response_trailers))
 
     def _close(self, release: list[Effect]) -> list[Effect]:
         self._conclude()
@@ -564,17 +598,7 @@ class Exchange:
             self.story.completed()
 
     def _pass_response_headers(self, *more: tuple[str, str], remove: Sequence[str] = ()) -> PassResponseHeaders:
-        """Let the response headers go; the caller says what to do about the length, which masking may change."""
-        plain = [pair for pair in self._response_headers if pair[0][0] != ":"]
-        secrets = self._secrets()
-        changed = []
-        for name, value in plain if secrets else ():
-            if (masked := without_secrets(value, secrets)) != value:
-                changed.append((name, masked))
-        names = [name for name, _ in plain]
-        # Bodies go on decoded, whatever they came in.
-        gone = [*removed_from_response(names), *(name for name in names if name == "content-encoding")]
-        return PassResponseHeaders([(DECISION_HEADER, self.story.id), *changed, *more], [*gone, *remove])
+        return released_headers(self._response_headers, self._secrets(), self.story.id, *more, remove=remove)
 
     def _may_stay_open(self) -> bool:
         """Say whether the answer needs no terminal event: servers may end an MCP stream when they like."""
@@ -588,18 +612,21 @@ class Exchange:
         if self._answering:
             self._after_recording = [Fail(refusal.code)]
         else:
-            self.story.status = refusal.status
             self._after_recording = [self._respond(refusal), Finish()]
         return [self._record_closing()]
 
+    def _answer(self, body: bytes) -> list[Effect]:
+        """Answer in the upstream's place; how it counts is completed where nothing else was said."""
+        self.story.status = 200
+        if self.story.outcome is None:
+            self.story.completed()
+        self._after_recording = [own_answer(self.story, body), Finish()]
+        return [self._record_closing()]
+
     def _respond(self, refusal: Refusal) -> Respond:
-        # Where no dialect is spoken the error has the shape every client of these hosts can read.
-        kind = EndpointKind.CHAT if self.story.endpoint is None else self.story.endpoint.kind
-        dialect = self._rules.dialects.get(kind, self._rules.dialects[EndpointKind.CHAT])
-        headers = [("content-type", "application/json"), (DECISION_HEADER, self.story.id)]
-        if refusal.status == 401:
-            headers.append(("www-authenticate", "Bearer"))
-        return Respond(refusal.status, headers, dialect.error_body(refusal, self.story.id), refusal.code, self.story.id)
+        reply = refusal_reply(self.story, refusal, self._rules)
+        self.story.status = reply.status
+        return reply
 
     def _record_closing(self) -> Record:
         self.phase = Phase.CLOSING
@@ -615,7 +642,7 @@ class Exchange:
 
     def _gather_answer(self) -> Answer | None:
         """Join what was said, once, when no more is to come; bodies of metadata are not recorded."""
-        is_read = self.story.endpoint is not None and self.story.endpoint.kind is not EndpointKind.METADATA
+        is_read = self.story.endpoint is not None and self.story.endpoint.kind not in UNREAD
         if self.story.answer is None and self._body is not None and is_read:
             self.story.answer = self._body.answer()
         return self.story.answer
@@ -623,17 +650,6 @@ class Exchange:
     def _opening_entry(self) -> dict[str, Any]:
         self._opening_written = True
         return self.story.opening(self._rules.sessions, self._rules.policy.digest, self._shown)
-
-    def _masked_head(self, request: Request) -> dict[str, str | None]:
-        """Return what the record says in place of parts of the head that stay as they are on their way upstream."""
-        masker = self._rules.masking.masker(Direction.PROMPT)
-        repository = request.repository
-        shown = {
-            "path": masker.text(request.target, "path"),
-            "repository": None if repository is None else masker.text(repository, "repository"),
-        }
-        self.story.findings += masker.findings
-        return shown
 
     def _on_recorded(self) -> list[Effect]:
         effects, self._after_recording = self._after_recording, []
@@ -689,24 +705,6 @@ class Exchange:
         return () if self._credential is None else self._credential.secrets
 
 
-def _inspected(body: bytes, kind: EndpointKind, rules: Rules, masker: Masker) -> _Inspected | BadRequest:
-    """Mask a request and read what is then in it; only metadata need not be understood."""
-    dialect = rules.dialects[kind]
-    is_read = kind is not EndpointKind.METADATA
-    try:
-        prompt = dialect.parse_request(body) if is_read else None
-        masked = masked_json(body, masker, dialect) if body else body
-        if is_read and masked is not body:
-            prompt = dialect.parse_request(masked)
-    except BadRequest as fault:
-        return fault
-    return _Inspected(masked, prompt, masker)
-
-
 def _denial_status(kind: EndpointKind) -> int:
-    # 422 on model endpoints: Copilot clients show its message and do not sign in again or retry.
-    return 422 if kind in MODEL_ENDPOINTS else 403
-
-
-def _pieces(data: bytes) -> list[bytes]:
-    return [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
+    # Copilot clients show the message of a 422, and do not sign in again or retry; at a 403 they say something else.
+    return 422 if kind in MODEL_ENDPOINTS or kind is EndpointKind.MODELS else 403

@@ -51,6 +51,8 @@ _SESSION_HEADERS = ("x-client-session-id", "x-session-id", "vscode-sessionid")
 _FACT_HEADERS = frozenset(
     {"user-agent", "editor-version", "editor-plugin-version", "copilot-integration-id", "x-initiator"}
     | {"x-interaction-id", "x-interaction-type", "openai-intent", "x-github-repository-nwo", *_SESSION_HEADERS}
+    # These too decide what a request costs or means; what goes upstream of them is what the client sent.
+    | {"x-agent-task-id", "copilot-vision-request", "x-github-api-version", "anthropic-version", "anthropic-beta"}
 )
 _NO_REPOSITORY = "__no_repository__"  # what Copilot clients send outside a repository
 
@@ -69,6 +71,11 @@ class ClientFacts:
     session_id: str | None
     intent: str | None
     repository: str | None
+    task_id: str | None = None
+    vision_request: str | None = None
+    api_version: str | None = None
+    anthropic_version: str | None = None
+    anthropic_beta: str | None = None
 
 
 def removed_from_request(names: Iterable[str]) -> list[str]:
@@ -142,6 +149,11 @@ def _facts(labels: frozenset[tuple[str, str]]) -> ClientFacts:
         session_id=fact(*_SESSION_HEADERS),
         intent=fact("openai-intent"),
         repository=None if repository == _NO_REPOSITORY else repository,
+        task_id=fact("x-agent-task-id"),
+        vision_request=fact("copilot-vision-request"),
+        api_version=fact("x-github-api-version"),
+        anthropic_version=fact("anthropic-version"),
+        anthropic_beta=fact("anthropic-beta"),
     )
 
 

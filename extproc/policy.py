@@ -6,7 +6,7 @@ Pure. `policy_file` reads the rules from YAML; `docs/policy.md` is the guide for
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,13 +23,31 @@ DEFAULT_RULE = "default"
 
 _TOKEN_PATHS = ("/copilot_internal/v2/",)
 
+# What a rule sees of a tunnel besides its host: the gateway does not read what passes through it.
+_OF_A_TUNNEL: Seen = {
+    "models": (),
+    "upstreams": (Upstream.TUNNEL,),
+    "methods": ("CONNECT",),
+    "paths": (),
+    "repositories": (),
+}
+
+# Where clients send what the models of a list are for; `endpoint_of` must name these paths so.
+_MODEL_PATHS = {
+    EndpointKind.CHAT: "/chat/completions",
+    EndpointKind.RESPONSES: "/responses",
+    EndpointKind.MESSAGES: "/v1/messages",
+    EndpointKind.EMBEDDINGS: "/embeddings",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What policy may know of a request.
 
     `path` is the upstream's path as received, without its query, after `endpoint.path_fault` found nothing; `host` is
-    the `:authority` without its port; `model` and `repository` (`OWNER/NAME`) are None where the request has none.
+    the `:authority` without its port; `model` and `repository` (`OWNER/NAME`) are None where the request has none. Of a
+    tunnel only `endpoint` and `host` count.
     """
 
     endpoint: EndpointKind
@@ -74,6 +92,14 @@ class Rule:
         """Say whether every condition holds."""
         return all_hold(self.conditions, seen)
 
+    def may_decide_tunnels(self) -> bool:
+        """Say whether the rule is for tunnels, too: what allows "everything" must not open tunnels to anywhere."""
+        return self.decision.effect is Effect.DENY or any(one.name == "endpoints" for one in self.conditions)
+
+    def objections(self, seen: Seen) -> list[str]:
+        """Say which conditions do not hold, and why."""
+        return [one.objection(seen) for one in self.conditions if not one.holds(seen)]
+
 
 @dataclass(frozen=True, slots=True)
 class Passthrough:
@@ -92,6 +118,8 @@ class Policy:
     """A whole policy file, ready to decide; `digest` is the SHA-256 of the file's bytes in hex, for records.
 
     `rules` decide about requests, `protections` about what an exchange would do, whether the client or the model asks.
+    `telemetry` says what happens to what clients tell about themselves, which has no principal and so no rules;
+    `refusals` whether the refusal of a prompt is an HTTP error or an answer in the dialect, whose text says it.
     """
 
     rules: tuple[Rule, ...]
@@ -100,21 +128,53 @@ class Policy:
     digest: str
     masking: MaskingPolicy = field(default_factory=MaskingPolicy)
     protections: tuple[Protection, ...] = ()
+    telemetry: Literal["block", "pass"] = "block"
+    refusals: Literal["error", "answer"] = "error"
 
     def decide(self, principal: Principal, facts: Facts) -> Decision:
         """Return the decision of the first rule that matches, or the denial that is the default."""
         seen = _seen(principal, facts)
-        for rule in self.rules:
+        rules: Iterable[Rule] = self.rules
+        if facts.endpoint is EndpointKind.TUNNEL:
+            rules = filter(Rule.may_decide_tunnels, rules)
+        for rule in rules:
             if rule.matches(seen):
                 return rule.decision
         return _NO_RULE
+
+    def offers(
+        self,
+        principal: Principal,
+        *,
+        model: str,
+        endpoints: Collection[EndpointKind],
+        host: str,
+        upstream: Upstream,
+        repository: str | None,
+    ) -> bool:
+        """Say whether the principal may use a model that a list names, through any of the endpoints given.
+
+        `host`, `upstream` and `repository` are those of the request for the list. Completions may also go to the proxy
+        that Copilot has for them. Other endpoints than those behind which a model answers count for nothing.
+        """
+        asked = [(kind, upstream, _MODEL_PATHS[kind]) for kind in endpoints if kind in _MODEL_PATHS]
+        if EndpointKind.COMPLETIONS in endpoints:
+            path = f"/v1/engines/{model}/completions"
+            asked += [(EndpointKind.COMPLETIONS, to, path) for to in {upstream, Upstream.COPILOT_PROXY}]
+        return any(
+            self.decide(principal, Facts(kind, to, "POST", host, path, model, repository)).effect is Effect.ALLOW
+            for kind, to, path in asked
+        )
 
     def explain(self, principal: Principal, facts: Facts) -> list[Trial]:
         """Return one line for each rule tried, in order; the last one is what `decide` answers."""
         seen = _seen(principal, facts)
         trials: list[Trial] = []
+        is_tunnel = facts.endpoint is EndpointKind.TUNNEL
         for rule in self.rules:
-            objections = [c.objection(seen) for c in rule.conditions if not c.holds(seen)]
+            objections = rule.objections(seen)
+            if is_tunnel and not rule.may_decide_tunnels():
+                objections.append(f"endpoints: only a rule that names {EndpointKind.TUNNEL} opens one")
             if not objections:
                 holding = ", ".join(c.name for c in rule.conditions) or "no conditions"
                 return [*trials, Trial(rule.decision.rule_id, matched=True, why=f"{rule.decision.effect}: {holding}")]
@@ -153,6 +213,9 @@ class Policy:
 
     def is_metadata(self, method: str, upstream: Upstream, path: str) -> bool:
         """Say whether the file lists this request as metadata; `path` as in `Facts`, `method` is compared exactly."""
+        if upstream is Upstream.TELEMETRY:
+            # All that goes there is for `telemetry` of the file, which a glob for any upstream must not contradict.
+            return False
         folded = fold_path(path)
         # The answer of a token endpoint is a credential: no glob of a policy may hand that to a caller.
         return not folded.startswith(_TOKEN_PATHS) and any(
@@ -189,7 +252,7 @@ def _plain_name(name: str) -> tuple[str, ...]:
 
 
 def _seen(principal: Principal, facts: Facts) -> Seen:
-    return {
+    seen: Seen = {
         "groups": principal.groups,
         "roles": principal.roles,
         "users": (principal.id, *_plain_name(principal.name)),
@@ -204,3 +267,4 @@ def _seen(principal: Principal, facts: Facts) -> Seen:
         "repositories": () if facts.repository is None else (facts.repository.casefold(),),
         **{f"claims.{name}": (value,) for name, value in principal.claims.items()},
     }
+    return {**seen, **_OF_A_TUNNEL} if facts.endpoint is EndpointKind.TUNNEL else seen

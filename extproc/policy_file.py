@@ -17,6 +17,9 @@ from extproc.errors import ConfigError
 from extproc.policy import Effect, Policy, Rule, rule
 from extproc.policy_approval import TOUCHES, ApprovalModel, approval_rule, matches_everything
 from extproc.policy_approval import conflicts as approval_conflicts
+from extproc.policy_endpoints import conflicts as endpoint_conflicts
+from extproc.policy_endpoints import doubts as endpoint_doubts
+from extproc.policy_endpoints import opens_tunnels
 from extproc.policy_masking import (
     AllowanceModel,
     MaskingModel,
@@ -54,6 +57,8 @@ def load(path: Path) -> Policy:
         digest=hashlib.sha256(file.raw).hexdigest(),
         masking=masking_policy(model.masking, path.parent),
         protections=tuple(_protection(entry, model) for entry in model.rules if entry.is_protection()),
+        telemetry=model.telemetry,
+        refusals=model.refusals,
     )
 
 
@@ -72,7 +77,7 @@ def _checked(path: Path) -> tuple[YamlFile, PolicyModel]:
 
 
 def _rule(entry: RuleModel, model: PolicyModel) -> Rule:
-    credential = entry.credential or model.credential or None
+    credential = None if opens_tunnels(entry) else entry.credential or model.credential or None
     return rule(entry.id, entry.effect, _conditions(entry.when, model), reason=entry.reason, credential=credential)
 
 
@@ -135,12 +140,15 @@ def _conflicts(data: object) -> Iterator[Fault]:
             yield ("rules", index, "id"), f"the id is already that of rules[{first[rule_id]}]; expected a unique one"
         if entry.get("effect") == Effect.DENY and "credential" in entry:
             yield ("rules", index, "credential"), "a deny rule has no use for a credential"
-        yield from ((("rules", index, *loc), text) for loc, text in approval_conflicts(entry))
+        for conflicts in (approval_conflicts, endpoint_conflicts):
+            yield from ((("rules", index, *loc), text) for loc, text in conflicts(entry))
 
 
 _KIND = Kind(
     conflicts=_conflicts, unknown_key=_unknown_key, empty='the file is empty; expected "version: 1" and "rules:"'
 )
+
+_DECIDED_BY_RULES = set(EndpointKind) - {EndpointKind.TELEMETRY}
 
 # The endpoints whose every request has the fact. A kind of endpoint not named here is taken not to have it: completions
 # name their model in the path or in the body, and some in neither.
@@ -159,8 +167,10 @@ def _doubts(model: PolicyModel) -> Iterator[Fault]:
     protections = [(index, entry) for index, entry in entries if entry.is_protection()]
     yield from _unreached(rules, lambda entry: not entry.when.model_fields_set, "every request")
     yield from _unreached(protections, lambda entry: matches_everything(entry.when, entry.effect), "everything")
+    yield from endpoint_doubts(rules)
     for index, entry in rules:
-        if entry.effect is Effect.ALLOW and not (entry.credential or model.credential):
+        is_without = entry.effect is Effect.ALLOW and not (entry.credential or model.credential)
+        if is_without and not opens_tunnels(entry):
             yield ("rules", index), "allows without an upstream credential: neither the rule nor the file names one"
     for index, entry in entries:
         if entry.effect is not Effect.ALLOW:
@@ -179,9 +189,12 @@ def _unreached(
 ) -> Iterator[Fault]:
     openers = (place for place, (_, entry) in enumerate(entries) if is_open(entry))
     if (first := next(openers, None)) is not None:
-        name = entries[first][1].id
-        for index, _ in entries[first + 1 :]:
-            yield ("rules", index), f'never reached: the rule "{name}" before it matches {what}'
+        opener = entries[first][1]
+        for index, entry in entries[first + 1 :]:
+            # What allows every request does not open tunnels.
+            if opener.effect is Effect.ALLOW and EndpointKind.TUNNEL in entry.when.endpoints:
+                continue
+            yield ("rules", index), f'never reached: the rule "{opener.id}" before it matches {what}'
 
 
 def _groups_of(entry: RuleModel) -> list[str]:
@@ -194,6 +207,6 @@ def _holes(entry: RuleModel) -> Iterator[tuple[str, str]]:
         # A protection matches where the repository is not known.
         if name == "repositories" and entry.is_protection():
             continue
-        lacking = sorted(set(when.endpoints or EndpointKind) - having)
+        lacking = sorted(set(when.endpoints or _DECIDED_BY_RULES) - having)
         if getattr(when, name) and lacking:
             yield name, f"a request of {' or '.join(lacking)} may have none, and then this rule does not apply to it"

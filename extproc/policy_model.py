@@ -29,7 +29,9 @@ def _not_default(rule_id: str) -> str:
     return rule_id
 
 
-_METADATA = re.compile(rf"(?:(?P<upstream>{'|'.join(Upstream)}): *)?(?P<method>[A-Z]+) +(?P<path>/\S*)")
+# What goes to the telemetry hosts is for the key `telemetry`, and what goes through a tunnel has no paths.
+_METADATA_UPSTREAMS = [name for name in Upstream if name not in {Upstream.TELEMETRY, Upstream.TUNNEL}]
+_METADATA = re.compile(rf"(?:(?P<upstream>{'|'.join(_METADATA_UPSTREAMS)}): *)?(?P<method>[A-Z]+) +(?P<path>/\S*)")
 
 
 # YAML reads `- github-api: GET /repos/**` as a mapping of one key; it means the same as in quotes.
@@ -43,8 +45,10 @@ def _joined(entry: object) -> object:
 def passthrough(entry: str) -> Passthrough:
     """Read an entry of `metadata`; raises ValueError where it is none."""
     parts = _METADATA.fullmatch(entry)
+    if parts is None and entry.startswith(f"{Upstream.TELEMETRY}:"):
+        raise ValueError("the key `telemetry` of the file decides about all that goes there: expected another upstream")
     if parts is None:
-        names = ", ".join(Upstream)
+        names = ", ".join(_METADATA_UPSTREAMS)
         raise ValueError(f'expected "METHOD /path" or "UPSTREAM: METHOD /path", where UPSTREAM is one of {names}')
     upstream = parts["upstream"]
     return Passthrough(parts["method"], Upstream(upstream) if upstream else None, path_glob(parts["path"]))
@@ -60,7 +64,9 @@ _METADATA_SCHEMA = {
         {"type": "string", "pattern": f"^{_METADATA.pattern.replace('?P<', '?<')}$"},
         {
             "type": "object",
-            "properties": {name.value: {"type": "string", "pattern": r"^[A-Z]+ +/\S*$"} for name in Upstream},
+            "properties": {
+                name.value: {"type": "string", "pattern": r"^[A-Z]+ +/\S*$"} for name in _METADATA_UPSTREAMS
+            },
             "additionalProperties": False,
             "minProperties": 1,
             "maxProperties": 1,
@@ -137,6 +143,14 @@ class PolicyModel(Strict):
         default_factory=dict, description="Readable names for the issuer's group ids; a name not here means itself."
     )
     metadata: list[Metadata] = _some('Requests passed on without a look at their body: "METHOD /path-glob".')
+    telemetry: Literal["block", "pass"] = Field(
+        default="block",
+        description="What happens to what clients tell about themselves, which they do without identity.",
+    )
+    refusals: Literal["error", "answer"] = Field(
+        default="error",
+        description="How the refusal of a prompt looks: an HTTP error, or an answer of the model whose text says it.",
+    )
     masking: MaskingModel = Field(default_factory=MaskingModel)
     rules: list[RuleModel] = Field(description="In order: the first that matches decides.")
 

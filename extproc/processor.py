@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ from extproc.effects import (
     Reply,
 )
 from extproc.endpoint import Upstream
-from extproc.errors import Code, Refused, StoreUnavailable
+from extproc.errors import Code, Refusal, Refused, StoreUnavailable
 from extproc.events import (
     Computed,
     CredentialReady,
@@ -47,9 +47,11 @@ from extproc.events import (
     Recorded,
     RecordingFailed,
     Tick,
+    TlsFailed,
 )
 from extproc.events import Refused as RefusedEvent
 from extproc.exchange import Exchange, IllegalEvent, Phase
+from extproc.identity.presented import present
 from extproc.identity.principal import Principal
 from extproc.logs import write_line
 from extproc.metrics import Metrics
@@ -57,11 +59,15 @@ from extproc.recording.story import Story
 from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.store.port import Recorder
+from extproc.tunnel import Tunnel, tls_failure
 from extproc.wire import WireError
 
 log = logging.getLogger("extproc.exchange")
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
+
+_DOOR = ("x-gateway-door", "proxy")
+"""What Envoy's forward proxy says of its ext_proc streams (envoy/envoy.yaml): each is a CONNECT."""
 
 _CUT_SECONDS = 5.0
 """How long the records of exchanges that were cut off may take to be closed."""
@@ -127,12 +133,12 @@ class Bounds:
 class _Live:
     """A running exchange, as the watchdog and the drain see it."""
 
-    exchange: Exchange
+    exchange: Exchange | Tunnel
     task: asyncio.Task[Any]
     started: float
     last_event: float
-    ended: asyncio.Future[End]
-    """Who ended the exchange, once Envoy's access log has said so."""
+    ended: asyncio.Future[Ended]
+    """How the exchange ended, once Envoy's access log has said so."""
     cut: End | None = None
     asking: asyncio.Task[Decided] | None = None
     """Approvers are asked meanwhile."""
@@ -208,7 +214,9 @@ class Processor:
             raise RuntimeError("a stream is served outside a task")
         started = self._now()
         ended = asyncio.get_running_loop().create_future()
-        live = _Live(Exchange(exchange_id(started), self._rules), task, started, started, ended)
+        is_connect = _DOOR in (context.invocation_metadata() or ())
+        exchange = (Tunnel if is_connect else Exchange)(exchange_id(started), self._rules)
+        live = _Live(exchange, task, started, started, ended)
         self._live[live.exchange.story.id] = live
         self._idle.clear()
         self._metrics.streams_open.inc()
@@ -244,7 +252,7 @@ class Processor:
             if live.cut is None:
                 raise
             live.task.uncancel()
-            await self._record_end(live, live.cut)
+            await self._record_end(live, Ended(live.cut))
             return _CODE_OF_END[live.cut]
         except Exception as fault:  # noqa: BLE001 - whatever breaks, the exchange fails closed and is recorded
             return await self._on_fault(live, fault)
@@ -259,14 +267,14 @@ class Processor:
                 end, code = End.FAULT, Code.GATEWAY_INTERNAL
         if end is not End.RECORDING:
             _log_fault(live.exchange, fault)
-        await self._record_end(live, end)
+        await self._record_end(live, Ended(end))
         return code
 
     async def _on_end_of_stream(self, live: _Live) -> Code:
         # Envoy half-closes when it resets an exchange; who was behind it only its access log knows.
-        end = await self._who_ended(live)
-        await self._record_end(live, end)
-        return Code.CLIENT_GONE if end is End.CLIENT else Code.UPSTREAM_RESET
+        ended = await self._how_ended(live)
+        await self._record_end(live, ended)
+        return Code.CLIENT_GONE if ended.end is End.CLIENT else Code.UPSTREAM_RESET
 
     async def _next(self, live: _Live, context: _Context) -> Event | None:
         """Return what happens next, None at the end of the stream: mostly it is a message of Envoy.
@@ -376,25 +384,38 @@ class Processor:
     # --- ends ---------------------------------------------------------------------------------------------------
 
     async def access_logs(self, _requests: object, context: _Context) -> bytes:
-        """Take Envoy's access log of failed exchanges: it says whether client or upstream ended them."""
+        """Take Envoy's access log: it says who ended an exchange, and which clients do not get through TLS."""
         while isinstance(message := await _read(context), bytes):
-            for decision_id, end in wire.decode_ends(message):
+            for said in wire.decode_log(message):
+                if isinstance(said, TlsFailed):
+                    self._later(self._record_tls_failure(said))
+                    continue
+                decision_id, ended = said
                 live = self._live.get(decision_id)
                 if live is not None and not live.ended.done():
-                    live.ended.set_result(end)
+                    live.ended.set_result(ended)
         return wire.ACCESS_LOG_REPLY
 
-    async def _who_ended(self, live: _Live) -> End:
+    async def _record_tls_failure(self, failure: TlsFailed) -> None:
+        token = present([], path="", connect_authorization=failure.connect.authorization.reveal())
+        known = RefusedEvent(token) if isinstance(token, Refusal) else await self._identify(token)
+        principal = known.principal if isinstance(known, Identified) else None
+        now = self._now()
+        story, entries = tls_failure(exchange_id(now), failure, principal, self._rules, now)
+        await self._record(entries)
+        self._report(story)
+
+    async def _how_ended(self, live: _Live) -> Ended:
         await asyncio.wait({live.ended}, timeout=self._bounds.end_reason_seconds)
         if live.ended.done():
             return live.ended.result()
         # Before our first reply Envoy's log has no decision id, and no upstream was asked: it was the client.
-        return End.ENVOY if live.exchange.released_to_upstream else End.CLIENT
+        return Ended(End.ENVOY if live.exchange.released_to_upstream else End.CLIENT)
 
-    async def _record_end(self, live: _Live, end: End) -> None:
+    async def _record_end(self, live: _Live, ended: Ended) -> None:
         live.stop_asking()
         try:
-            await self._drive(live, Ended(end), None)
+            await self._drive(live, ended, None)
         except _Failed:
             return
         except Exception as fault:  # noqa: BLE001 - the stream is aborted in any case; the next start closes the record
@@ -402,14 +423,17 @@ class Processor:
 
     def _finish_later(self, live: _Live) -> None:
         live.stop_asking()
-        task = asyncio.get_running_loop().create_task(self._finish_cancelled(live))
+        self._later(self._finish_cancelled(live))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._closings.add(task)
         task.add_done_callback(self._closings.discard)
 
     async def _finish_cancelled(self, live: _Live) -> None:
         try:
             if live.exchange.phase is not Phase.DONE:
-                await self._record_end(live, await self._who_ended(live))
+                await self._record_end(live, await self._how_ended(live))
         finally:
             self._forget(live.exchange)
 
@@ -419,7 +443,8 @@ class Processor:
         """Cut off exchanges that are stuck or too old; called by a timer."""
         now = self._now()
         for live in list(self._live.values()):
-            idle, age = now - live.last_event, now - live.started
+            idle = 0.0 if live.exchange.may_idle else now - live.last_event
+            age = now - live.started
             if live.cut is None and (idle > self._bounds.idle_seconds or age > self._bounds.total_seconds):
                 live.cut_off(End.TIMEOUT)
 
@@ -439,7 +464,7 @@ class Processor:
         except TimeoutError:
             log.warning("exchanges still run", extra={"fields": {"count": len(self._live)}})
 
-    def _forget(self, exchange: Exchange) -> None:
+    def _forget(self, exchange: Exchange | Tunnel) -> None:
         """Let go of an exchange whose record is closed."""
         self._live.pop(exchange.story.id, None)
         if not self._live:
@@ -483,7 +508,7 @@ async def _abort(context: _Context, code: Code) -> None:
         await context.abort(_STATUS.get(code, grpc.StatusCode.INTERNAL), code.value)
 
 
-def _log_fault(exchange: Exchange, fault: BaseException) -> None:
+def _log_fault(exchange: Exchange | Tunnel, fault: BaseException) -> None:
     """Log where it broke, never what it said: an exception's text can quote a prompt or a token."""
     frames = []
     frame = fault.__traceback__

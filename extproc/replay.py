@@ -47,6 +47,7 @@ def play(
 ) -> None:
     """Show exchanges one after the other; `speed` 2 is twice as fast, `wait` false shows everything at once."""
     ended_at: float | None = None
+    turns: dict[str, int] = {}
     for document in documents:
         if wait and ended_at is not None:
             sleep(min(max(document["opened_at"] - ended_at, 0.0) / speed, MAX_WAIT_SECONDS))
@@ -54,7 +55,7 @@ def play(
             console.print(_removed(document))
             console.print()
             continue
-        console.print(_heading(document))
+        console.print(_heading(document, turns))
         for message in _new_messages(document):
             console.print(_message(message))
         _play_answer(document, console, speed=speed, wait=wait, sleep=sleep)
@@ -92,14 +93,26 @@ def _play_answer(
         console.print(Panel(Group(*parts), title="assistant", title_align="left", border_style="green"))
 
 
-def _heading(document: dict[str, Any]) -> Text:
+def _heading(document: dict[str, Any], turns: dict[str, int]) -> Text:
     request, principal = document["request"], document["principal"] or {}
     line = Text(f"{_at(document)}  ", style="dim")
     line.append(printable(principal.get("name") or "unidentified"), style="bold cyan")
     line.append(f"  {request['method']} {printable(request['path'])}")
     if request.get("model"):
         line.append(f"  {printable(request['model'])}", style="magenta")
+    line.append("".join(f"  {fact}" for fact in _turn(document, turns)), style="yellow")
     return line.append(f"  {document['id']}", style="dim")
+
+
+def _turn(document: dict[str, Any], turns: dict[str, int]) -> Iterator[str]:
+    """Say where in its session an exchange stands; `turns` are numbered as they are met."""
+    turn = document.get("turn") or {}
+    if turn.get("id"):
+        yield f"turn {turns.setdefault(turn['id'], len(turns) + 1)}"
+    if turn.get("retry_of"):
+        yield f"retry of {turn['retry_of']}"
+    if turn.get("purpose"):
+        yield f"({turn['purpose']})"
 
 
 def _removed(document: dict[str, Any]) -> Text:

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from extproc.credential import Credential
-from extproc.endpoint import Endpoint, Upstream, endpoint_of, path_fault, upstream_of
+from extproc.endpoint import UNREAD, Endpoint, EndpointKind, Upstream, endpoint_of, path_fault, upstream_of
 from extproc.errors import Code, Refusal
-from extproc.events import Headers
+from extproc.events import Connect, Headers
 from extproc.headers import (
     UPSTREAM_HEADER,
     ClientFacts,
@@ -38,6 +38,20 @@ class Request:
     upstream: Upstream
     model_endpoint: Endpoint | None
     client: ClientFacts
+
+    @property
+    def authority(self) -> str:
+        """Return the host as the client asked for it, with its port if it named one."""
+        return self.field(":authority")
+
+    @property
+    def scheme(self) -> str:
+        """Return how the client spoke to the gateway: `http` or `https`."""
+        return self.field(":scheme")
+
+    def field(self, name: str) -> str:
+        """Return the values of a header field, joined by commas (RFC 9110 section 5.3); empty where there is none."""
+        return ", ".join(value for header, value in self.headers if header == name)
 
     @property
     def repository(self) -> str | None:
@@ -77,16 +91,37 @@ def read_request(headers: Headers) -> tuple[Request, Refusal | None]:
         model_endpoint=endpoint_of(method, upstream, path),
         client=client_facts(headers),
     )
-    return request, _fault(headers, fields.get(":path", ""))
+    return request, _fault(request, fields.get(":path", ""))
 
 
-def _fault(headers: Headers, target: str) -> Refusal | None:
+def misdirected(request: Request, server_name: str, connect: Connect | None) -> Refusal | None:
+    """Say whether a request came to a host by the tunnel or the TLS connection of another one (RFC 9110, 15.5.20).
+
+    `server_name` is the one of TLS, empty without.
+    """
+    if connect is None:
+        return None
+    if request.scheme != "https":
+        return Refusal(400, Code.REQUEST_MISDIRECTED, "Inside a tunnel the gateway takes HTTPS alone.")
+    host = connect.authority.rpartition(":")[0].lower()
+    if request.host != host or server_name.lower() not in {"", host}:
+        return Refusal(
+            421,
+            Code.REQUEST_MISDIRECTED,
+            "The host of the request, of its TLS connection and of the tunnel around it are not the same.",
+        )
+    return None
+
+
+def _fault(request: Request, target: str) -> Refusal | None:
+    headers = request.headers
     if fault := path_fault(target):
         return Refusal(400, Code.REQUEST_PATH, f"The request is refused: {fault}.")
     pseudo = [name for name, _ in headers if name in _PSEUDO]
     if len(pseudo) != len(set(pseudo)):
         return Refusal(400, Code.REQUEST_HEADERS, "The request names its method, path or host twice.")
-    if any(name == "content-encoding" and value.strip().lower() != "identity" for name, value in headers):
+    is_telemetry = request.model_endpoint is not None and request.model_endpoint.kind is EndpointKind.TELEMETRY
+    if request.field("content-encoding").strip().lower() not in {"", "identity"} and not is_telemetry:
         return Refusal(
             400, Code.REQUEST_HEADERS, "Send the request body without content-encoding: it must be readable."
         )
@@ -107,12 +142,13 @@ def upstream_headers(
     set_headers: Headers = [(":path", path), ("accept-encoding", "identity"), (UPSTREAM_HEADER, cluster)]
     if body_bytes is not None:
         set_headers.append(("content-length", str(body_bytes)))
-        if request.model_endpoint is not None:
+        if endpoint.kind not in UNREAD:
             set_headers.append(("content-type", "application/json"))
     if credential is not None:
         set_headers += credential.headers.items()
         set_headers += [(name, value) for name, value in credential.headers_if_missing.items() if name not in names]
         set_headers.append(("authorization", credential.authorization.reveal()))
     kept = {name for name, _ in set_headers} | _ENVOY_NEEDS
-    removed = dict.fromkeys((*removed_from_request(names), *suspect))
+    # What was compressed was decoded to be masked.
+    removed = dict.fromkeys((*removed_from_request(names), *suspect, *(names & {"content-encoding"})))
     return set_headers, [name for name in removed if name not in kept]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from extproc.approval.touch import Touch
 from extproc.conversation import Answer
@@ -17,7 +17,7 @@ from extproc.dialect.port import BadAnswer, Dialect
 from extproc.dialect.sse import EventTooLarge
 from extproc.encoding import BadEncoding, Decoder, decoder
 from extproc.endings import blocked
-from extproc.endpoint import EndpointKind
+from extproc.endpoint import UNREAD, EndpointKind
 from extproc.errors import Code, Refusal
 from extproc.events import Headers
 from extproc.masking.body import masked_json
@@ -40,8 +40,9 @@ _TOO_LARGE = Refusal(
 )
 _ENCODED = Refusal(502, Code.UPSTREAM_ENCODED, "The upstream compressed its answer in a way that cannot be read.")
 
-# These may answer with text that is neither JSON nor a stream: diffs, files, logs.
-_MAY_ANSWER_TEXT = {EndpointKind.GITHUB, EndpointKind.MCP, EndpointKind.METADATA}
+# These may answer with text that is neither JSON nor a stream: diffs, files, logs. An account may not: clients would
+# read addresses in it that nobody has changed.
+_MAY_ANSWER_TEXT = (UNREAD - {EndpointKind.ACCOUNT}) | {EndpointKind.GITHUB, EndpointKind.MCP}
 # No line of JSON begins so. Clients that asked for a stream read events whatever the header says, and would join what
 # was masked apart.
 _EVENT_LINE = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|[\r\n])data:")
@@ -96,9 +97,17 @@ class HeldAnswer:
     holds = True
 
     def __init__(
-        self, dialect: Dialect, masker: Masker, *, is_error: bool, max_bytes: int, is_judged: bool = False
+        self,
+        dialect: Dialect,
+        masker: Masker,
+        *,
+        is_error: bool,
+        max_bytes: int,
+        amend: Callable[[Any], bool] | None = None,
+        is_judged: bool = False,
     ) -> None:
         """Hold a body; with `is_judged` it stays, once whole, until `release` or `refuse`."""
+        self._more = amend
         self._is_judged = is_judged and not is_error
         self._dialect = dialect
         self._masker = masker
@@ -119,7 +128,7 @@ class HeldAnswer:
         if not self._is_error and _EVENT_LINE.search(body):
             return _unexpected("events")
         if body:
-            body = masked_json(body, self._masker, self._dialect, amend=self._dialect.amend)
+            body = masked_json(body, self._masker, self._dialect, amend=self._amend)
         self._answer = self._understood(body)
         if self._masker.blocked is not None:
             self._is_judged = False
@@ -156,6 +165,10 @@ class HeldAnswer:
     def passed_whole(self) -> bool:
         """Return false: nothing was given before the end."""
         return False
+
+    def _amend(self, tree: Any) -> bool:  # noqa: ANN401 - decoded JSON
+        changed = self._dialect.amend(tree)
+        return (self._more is not None and self._more(tree)) or changed
 
     def _understood(self, body: bytes) -> Answer:
         text = body.decode("utf-8", "replace")
@@ -385,9 +398,13 @@ def body_for(
     timing: Timing,
     max_bytes: int,
     max_event_bytes: int,
+    amend: Callable[[Any], bool] | None = None,
     is_privileged: Callable[[Touch], bool] | None = None,
 ) -> Body | Refusal:
-    """Choose how a response is read from its headers; `is_privileged` where policy protects something."""
+    """Choose how a response is read from its headers; `is_privileged` where policy protects something.
+
+    `amend` changes a whole JSON answer beside what the dialect does, and says whether it did.
+    """
     types = {value.partition(";")[0].strip().lower() for name, value in headers if name == "content-type"}
     if len(types) > 1:
         return _unexpected("several content types")
@@ -414,7 +431,12 @@ def body_for(
         )
     elif is_json or (is_text and status >= 400):
         body = HeldAnswer(
-            dialect, masker, is_error=status >= 400, max_bytes=max_bytes, is_judged=is_privileged is not None
+            dialect,
+            masker,
+            is_error=status >= 400,
+            max_bytes=max_bytes,
+            amend=amend,
+            is_judged=is_privileged is not None,
         )
     elif is_text and (kind in _MAY_ANSWER_TEXT or status in _NO_CONTENT):
         body = TextAnswer(masker, max_bytes=max_bytes)

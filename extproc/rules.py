@@ -17,6 +17,8 @@ from extproc.dialect.models import ModelsDialect
 from extproc.dialect.port import Dialect
 from extproc.dialect.responses import ResponsesDialect
 from extproc.endpoint import EndpointKind, Upstream
+from extproc.identity.gateway_token import GatewayTokens
+from extproc.intercepted import DEFAULT_HOSTS
 from extproc.masking.masker import Masking
 from extproc.policy import Policy
 from extproc.recording.session import Sessions
@@ -32,6 +34,8 @@ DIALECTS: Mapping[EndpointKind, Dialect] = {
     EndpointKind.MCP: McpDialect(),
     EndpointKind.GITHUB: GitHubDialect(),
     EndpointKind.GRAPHQL: GraphqlDialect(),
+    EndpointKind.ACCOUNT: JsonDialect(),
+    EndpointKind.TELEMETRY: JsonDialect(),
     EndpointKind.METADATA: JsonDialect(),
 }
 
@@ -59,10 +63,18 @@ MODEL_ENDPOINTS = frozenset(
 )
 """The endpoints behind which a model answers; their clients show the message of a 422 and do not sign in again."""
 
+CONVERSATIONS = frozenset({EndpointKind.CHAT, EndpointKind.RESPONSES, EndpointKind.MESSAGES})
+"""The endpoints whose answers a person reads as something said: a refusal can be said there, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is the same for all exchanges: policy, where upstreams are, bounds in bytes, and the session grouping."""
+    """What is the same for all exchanges: policy, where upstreams are, bounds in bytes, and the session grouping.
+
+    `intercepted` are the hosts whose tunnels are read (`extproc.intercepted`), `profile` is the JSON that tells clients
+    how to sign in (`signin.profile`), `gateway_tokens` mints tokens for clients that exchange theirs, `url` is the base
+    address of the gateway where it is not the one that a client asked for.
+    """
 
     policy: Policy
     masking: Masking
@@ -71,4 +83,8 @@ class Rules:
     max_answer_bytes: int
     max_event_bytes: int
     sessions: Sessions
+    intercepted: tuple[str, ...] = DEFAULT_HOSTS
+    profile: bytes | None = None
+    gateway_tokens: GatewayTokens | None = None
+    url: str | None = None
     dialects: Mapping[EndpointKind, Dialect] = field(default_factory=lambda: DIALECTS)

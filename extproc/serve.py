@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 from aiohttp import web
 
 from extproc.approval.waiting import Waiting
@@ -21,6 +22,9 @@ from extproc.config import Config
 from extproc.credentials.provider import Credentials
 from extproc.errors import ConfigError
 from extproc.identities import graph_of
+from extproc.identity.gateway_token import GatewayTokens
+from extproc.intercepted import intercepted_hosts
+from extproc.keys import gateway_token_key
 from extproc.keys.fingerprint_key import load_or_create_key
 from extproc.keys.verifier import Verifier
 from extproc.masking import detector
@@ -66,7 +70,14 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
     async with AsyncExitStack() as stack:
         # No cookies and no proxy of the environment: what is asked here decides who gets in and with what credential.
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        verifier = Verifier(config.issuers, session=session, now=clock, graph=graph_of(config, session, clock))
+        tokens = GatewayTokens([gateway_token_key.load_or_create_key(config.places.gateway_token_key)])
+        verifier = Verifier(
+            config.issuers,
+            session=session,
+            now=clock,
+            graph=graph_of(config, session, clock),
+            gateway_tokens=tokens,
+        )
         stack.push_async_callback(verifier.aclose)
         credentials = Credentials(config.credentials, environ=environ, session=session, now=clock)
         stack.push_async_callback(credentials.aclose)
@@ -90,7 +101,7 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
         metrics = Metrics()
         metrics.watch_recording(recorded.state)
         processor = Processor(
-            rules=_rules(config, _masking(config)),
+            rules=_rules(config, _masking(config), tokens),
             identities=verifier,
             credentials=credentials,
             approvers=waiting,
@@ -134,8 +145,9 @@ def _masking(config: Config) -> Masking:
     return Masking(found_by, policy, Fingerprints(key))
 
 
-def _rules(config: Config, masking: Masking) -> Rules:
+def _rules(config: Config, masking: Masking, tokens: GatewayTokens) -> Rules:
     limits = config.settings.limits
+    profile = config.profile()
     return Rules(
         policy=config.policy,
         masking=masking,
@@ -144,6 +156,10 @@ def _rules(config: Config, masking: Masking) -> Rules:
         max_answer_bytes=limits.max_answer_bytes,
         max_event_bytes=limits.max_event_bytes,
         sessions=Sessions(gap_seconds=limits.session_gap_seconds),
+        intercepted=intercepted_hosts(config.settings.proxy.hosts),
+        profile=None if profile is None else msgspec.json.encode(profile),
+        gateway_tokens=tokens,
+        url=config.settings.url,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import assert_never
 
 from google.protobuf.message import DecodeError
+from google.protobuf.wrappers_pb2 import StringValue
 
 from extproc._pb import ext_proc_pb2 as pb
 from extproc.effects import (
@@ -19,7 +21,9 @@ from extproc.effects import (
 )
 from extproc.errors import ExtprocError
 from extproc.events import (
+    Connect,
     End,
+    Ended,
     EnvoyEvent,
     Headers,
     RequestBody,
@@ -28,13 +32,27 @@ from extproc.events import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
+    TlsFailed,
 )
+from extproc.secret import Secret
 
 PROCESSOR_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
 METADATA_NAMESPACE = "envoy.filters.http.ext_proc"
 """Where our dynamic metadata goes (access log) and where Envoy puts attributes."""
+
+# What the proxy listener notes of a CONNECT for the exchanges inside (envoy/envoy.yaml).
+_CONNECT = "filter_state['gateway.connect']"
+_PROXY_AUTHORIZATION = "filter_state['gateway.proxy_authorization']"
+_CLIENT_ADDRESS = "filter_state['gateway.client_address']"
+
+# In BoringSSL's own words. A connection that the client reset once it was done has none of TLS; plain HTTP is refused,
+# and recorded, as a request.
+_TLS_REASON = re.compile(r"SSL routines:OPENSSL_internal:(?!HTTPS?_(?:PROXY_)?REQUEST\b)([A-Z][A-Z0-9_]{2,60})")
+
+# A TLS version, so that our certificate was sent, and no time that it took to agree.
+_HUNG_UP = re.compile(r"TLSv[0-9.]+ -?")
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
@@ -68,19 +86,29 @@ def decode(message: bytes) -> EnvoyEvent:
 
 def _request_headers(request: pb.ProcessingRequest) -> RequestHeaders:
     modes = request.protocol_config
+    attributes = _attributes(request)
+    connect = _connect(attributes.get(_CONNECT, ""), attributes.get(_PROXY_AUTHORIZATION, ""))
+    address = attributes.get("source.address") if connect is None else attributes.get(_CLIENT_ADDRESS)
     return RequestHeaders(
         headers=_headers(request.request_headers.headers),
         end_of_stream=request.request_headers.end_of_stream,
-        client_address=_attribute(request, "source.address") or None,
+        client_address=address or None,
         # Observability mode ignores every reply: nothing would be enforced.
         full_duplex=modes.request_body_mode == pb.FULL_DUPLEX_STREAMED
         and modes.response_body_mode == pb.FULL_DUPLEX_STREAMED
         and not request.observability_mode,
+        server_name=attributes.get("connection.requested_server_name", ""),
+        connect=connect,
     )
 
 
+def _connect(opened: str, authorization: str) -> Connect | None:
+    decision_id, _, authority = opened.partition(" ")
+    return Connect(decision_id, authority, Secret(authorization)) if opened else None
+
+
 def _response_headers(request: pb.ProcessingRequest) -> ResponseHeaders:
-    details = _attribute(request, "response.code_details")
+    details = _attributes(request).get("response.code_details")
     return ResponseHeaders(
         headers=_headers(request.response_headers.headers),
         end_of_stream=request.response_headers.end_of_stream,
@@ -92,11 +120,10 @@ def _headers(headers: pb.HeaderMap) -> Headers:
     return [(h.key, h.raw_value.decode("latin-1") if h.raw_value else h.value) for h in headers.headers]
 
 
-def _attribute(request: pb.ProcessingRequest, name: str) -> str:
+def _attributes(request: pb.ProcessingRequest) -> dict[str, str]:
     if METADATA_NAMESPACE not in request.attributes:
-        return ""
-    fields = request.attributes[METADATA_NAMESPACE].fields
-    return fields[name].string_value if name in fields else ""
+        return {}
+    return {name: value.string_value for name, value in request.attributes[METADATA_NAMESPACE].fields.items()}
 
 
 def encode(reply: Reply) -> bytes:
@@ -154,19 +181,37 @@ def _decision_id(response: pb.ProcessingResponse, decision_id: str) -> None:
     namespace.fields["decision_id"].string_value = decision_id
 
 
-def decode_ends(message: bytes) -> list[tuple[str, End]]:
-    """Read one message of Envoy's access log: the decision id of each failed exchange and who ended it."""
+def decode_log(message: bytes) -> list[tuple[str, Ended] | TlsFailed]:
+    """Read one message of Envoy's access log: how the HTTP stream of a decision id ended, and TLS that failed.
+
+    Raises WireError.
+    """
     try:
-        entries = pb.StreamAccessLogsMessage.FromString(message).http_logs.log_entry
+        logs = pb.StreamAccessLogsMessage.FromString(message)
     except DecodeError as broken:
         raise WireError("the message is not a StreamAccessLogsMessage") from broken
-    ends = []
-    for entry in entries:
-        metadata = entry.common_properties.metadata.filter_metadata
-        if METADATA_NAMESPACE in metadata:
-            decision_id = metadata[METADATA_NAMESPACE].fields["decision_id"].string_value
-            ends.append((decision_id, _end(entry.common_properties.response_flags)))
-    return ends
+    found: list[tuple[str, Ended] | TlsFailed] = []
+    for entry in logs.http_logs.log_entry:
+        common = entry.common_properties
+        if METADATA_NAMESPACE in common.metadata.filter_metadata:
+            decision_id = common.metadata.filter_metadata[METADATA_NAMESPACE].fields["decision_id"].string_value
+            received, sent = entry.request.request_body_bytes, entry.response.response_body_bytes
+            found.append((decision_id, Ended(_end(common.response_flags), received, sent)))
+    found += (one for entry in logs.tcp_logs.log_entry if (one := _tls_failure(entry.common_properties)) is not None)
+    return found
+
+
+def _tls_failure(common: pb.AccessLogCommon) -> TlsFailed | None:
+    state = {}
+    for name, packed in common.filter_state_objects.items():
+        text = StringValue()
+        if packed.Unpack(text):
+            state[f"filter_state['{name}']"] = text.value
+    connect = _connect(state.get(_CONNECT, ""), state.get(_PROXY_AUTHORIZATION, ""))
+    why = _TLS_REASON.findall(common.downstream_transport_failure_reason)
+    if not why and _HUNG_UP.fullmatch(common.custom_tags.get("tls", "")):
+        why = ["the client hung up"]
+    return TlsFailed(connect, state.get(_CLIENT_ADDRESS), " ".join(why)) if connect is not None and why else None
 
 
 ACCESS_LOG_REPLY = pb.StreamAccessLogsResponse().SerializeToString()

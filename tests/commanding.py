@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keyring
 import pytest
+from keyring.backends import fail
 
 from extproc import cli
 
@@ -41,6 +43,9 @@ def runner(
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.delenv("EXTPROC_STATE_DIR", raising=False)
     monkeypatch.delenv("EXTPROC_TOKEN", raising=False)
+    # No test meets the sign-in of who runs it.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    keyring.set_keyring(fail.Keyring())  # type: ignore[no-untyped-call]
 
     def run(*arguments: str, stdin: bytes = b"") -> Run:
         monkeypatch.setattr(sys, "argv", ["extproc", *command, *arguments])

@@ -13,6 +13,6 @@ with warnings.catch_warnings():
     from envoy_data_plane.envoy.service.accesslog import v3 as log_service
     from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
     from envoy_data_plane.envoy.type import v3 as types
-    from envoy_data_plane.google.protobuf import Struct, Value
+    from envoy_data_plane.google.protobuf import Any, StringValue, Struct, Value
 
-__all__ = ["Struct", "Value", "core", "ext_proc", "filters", "log_data", "log_service", "types"]
+__all__ = ["Any", "StringValue", "Struct", "Value", "core", "ext_proc", "filters", "log_data", "log_service", "types"]

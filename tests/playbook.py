@@ -1,7 +1,8 @@
 """A transcript of one exchange: `Playbook() >> event << effect << effect >> event …`, wrapped in one `assert`.
 
-Effects must come in exactly the order written. An effect is written as itself, as its class where the content does not
-matter, or as `Recording`/`Answered` where only the gist does.
+It may also be one of a CONNECT: `Playbook(Tunnel(…))`. Effects must come in exactly the order written. An effect
+is written as itself, as its class where the content does not matter, or as `Recording`/`Answered` where only the gist
+does.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from extproc.recording.document import Outcome
 from extproc.recording.session import Sessions
 from extproc.rules import Rules
 from extproc.secret import Secret
+from extproc.tunnel import Tunnel
 from tests.detecting import masking
 
 START = 1_760_000_000.0
@@ -113,7 +115,7 @@ def refused(outcome: Outcome, code: Code) -> Recording:
     return Recording(opening=True, outcome=outcome, code=code)
 
 
-def received(exchange: Exchange, event: Event, now: float) -> Iterator[Effect]:
+def received(exchange: Exchange | Tunnel, event: Event, now: float) -> Iterator[Effect]:
     """Yield what an event leads to; pure work is done at once, as by the shell."""
     for effect in exchange.receive(event, now):
         if isinstance(effect, Compute):
@@ -125,8 +127,8 @@ def received(exchange: Exchange, event: Event, now: float) -> Iterator[Effect]:
 class Playbook:
     """Feed events to an exchange and compare what it asks for; the clock moves by `STEP` with every event."""
 
-    def __init__(self, exchange: Exchange | None = None) -> None:
-        self.exchange = exchange or Exchange("0" * 32, rules())
+    def __init__(self, exchange: Exchange | Tunnel | None = None) -> None:
+        self.exchange: Exchange | Tunnel = exchange or Exchange("0" * 32, rules())
         self.now = START - STEP
         self.effects: list[Effect] = []
         self._open: list[Effect] = []
@@ -205,6 +207,7 @@ def rules(**changes: Any) -> Rules:
             Upstream.COPILOT_API: "api.githubcopilot.com",
             Upstream.COPILOT_PROXY: "copilot-proxy.githubusercontent.com",
             Upstream.GITHUB_API: "api.github.com",
+            Upstream.TELEMETRY: "copilot-telemetry.githubusercontent.com",
         },
         "max_request_bytes": 100_000,
         "max_answer_bytes": 200_000,

@@ -28,14 +28,15 @@ ONLY_IN = {
     "aiohttp": [
         *("extproc.keys.*", "extproc.credentials.*", "extproc.identities", "extproc.serve", "extproc.operations"),
         *("extproc.notify.*", "extproc.dev.*", "extproc.witness.*", "extproc.feed.*", "extproc.recorder"),
-        *("extproc.commands.entries", "extproc.commands.feed"),
+        *("extproc.commands.entries", "extproc.commands.feed", "extproc.signin.*", "extproc.commands.login"),
     ],
     "apprise": ["extproc.notify.channels"],
+    "keyring": ["extproc.signin.kept"],
     "sqlite3": ["extproc.store.sqlite*"],
     "starlette": ["extproc.console.*", "extproc.commands.console"],
     "uvicorn": ["extproc.console.*", "extproc.commands.console"],
     "kingfisher_sdk": ["extproc.masking.detector"],
-    "extproc.dev": ["extproc.dev.*", "extproc.cli", "extproc.commands.acting"],
+    "extproc.dev": ["extproc.dev.*", "extproc.commands.dev", "extproc.commands.acting"],
     "envoy_data_plane": [],
     "tests": [],
 }
@@ -50,6 +51,8 @@ VOCABULARY = [
     "extproc.conversation",
     "extproc.endpoint",
     "extproc.headers",
+    "extproc.intercepted",
+    "extproc.signin.profile",
     "extproc.identity.principal",
     "extproc.credential",
     "extproc.approval.approval",
@@ -58,7 +61,9 @@ VOCABULARY = [
     "extproc.effects",
 ]
 LOGIC = [
+    "extproc.account",
     "extproc.approval*",
+    "extproc.client_settings*",
     "extproc.conditions",
     "extproc.echo",
     "extproc.encoding",
@@ -75,14 +80,19 @@ LOGIC = [
     "extproc.store.port",
     "extproc.tracing*",
     "extproc.verification*",
+    "extproc.inspection",
+    "extproc.release",
+    "extproc.replies",
     "extproc.request",
     "extproc.response",
     "extproc.rules",
+    "extproc.telemetry",
     "extproc.endings",
 ]
-EXCHANGE = ["extproc.exchange"]
+EXCHANGE = ["extproc.exchange", "extproc.tunnel"]
 ADAPTERS = [
     "extproc.approval.waiting",
+    "extproc.certificates*",
     "extproc.wire",
     "extproc.masking.detector",
     "extproc.durable",
@@ -103,10 +113,13 @@ ADAPTERS = [
     "extproc.logs",
     "extproc.yaml_file",
     "extproc.policy_approval",
+    "extproc.policy_endpoints",
     "extproc.policy_file",
     "extproc.policy_masking",
     "extproc.policy_model",
+    "extproc.relay*",
     "extproc.replay",
+    "extproc.signin*",
 ]
 LAYERS = [
     VOCABULARY,

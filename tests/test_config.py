@@ -11,6 +11,7 @@ from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
 from extproc.identity.issuers import ActionsIssuer, EntraIssuer, OidcIssuer
 from extproc.masking.policy import MaskingPolicy
+from extproc.signin.profile import Profile
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 POLICY = "version: 1\ncredential: github\nrules:\n  - id: all\n    effect: allow\n"
@@ -56,7 +57,10 @@ def test_a_plain_file_has_the_defaults(tmp_path: Path) -> None:
         Upstream.COPILOT_API: "api.githubcopilot.com",
         Upstream.COPILOT_PROXY: "copilot-proxy.githubusercontent.com",
         Upstream.GITHUB_API: "api.github.com",
+        Upstream.GITHUB_WEB: "github.com",
+        Upstream.TELEMETRY: "copilot-telemetry.githubusercontent.com",
     }
+    assert (found.settings.url, found.settings.proxy.hosts, found.profile()) == (None, [], None)
     assert [rule.decision.rule_id for rule in found.policy.rules] == ["all"]
 
 
@@ -172,6 +176,81 @@ def test_what_is_dangerous_is_refused_and_the_file_named(tmp_path: Path, before:
     text = fault(tmp_path, PLAIN.replace(before, after))
     assert text.startswith("gateway.yaml")
     assert said in text
+
+
+SIGN_IN = """\
+sign_in:
+  gateway: https://gateway.example/
+  proxy: http://127.0.0.1:3128
+  ca_file: ca.pem
+  issuer: https://idp.example/
+  client_id: extproc
+  scopes: [groups]
+  use: id_token
+"""
+
+
+def test_what_clients_are_told_of_the_gateway_arrives(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    assert load(tmp_path, PLAIN + SIGN_IN).profile() == Profile(
+        gateway="https://gateway.example",
+        # An issuer is what it calls itself, to the letter.
+        issuer="https://idp.example/",
+        client_id="extproc",
+        scopes=("groups",),
+        use="id_token",
+        proxy="http://127.0.0.1:3128",
+        ca_pem="-----BEGIN CERTIFICATE-----\n",
+    )
+    short = "sign_in: { gateway: 'https://g.example', issuer: 'https://i.example', client_id: c }\n"
+    expected = Profile(gateway="https://g.example", issuer="https://i.example", client_id="c")
+    assert load(tmp_path, PLAIN + short).profile() == expected
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_an_authority_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_bytes(content)
+    found = load(tmp_path, PLAIN + SIGN_IN)
+    with pytest.raises(ConfigError, match=r"sign_in\.ca_file: ca\.pem cannot be read"):
+        found.profile()
+
+
+def test_where_clients_are_sent_and_whom_the_proxy_reads_arrives(tmp_path: Path) -> None:
+    text = PLAIN + "url: https://gateway.example/copilot/\nproxy: { hosts: ['*.acme.ghe.com', github.com] }\n"
+    found = load(tmp_path, text).settings
+    # Clients append paths to it.
+    assert found.url == "https://gateway.example/copilot"
+    assert found.proxy.hosts == ["*.acme.ghe.com", "github.com"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("url: http://gateway.example", "gateway.yaml:9: url: the address must be an https URL"),
+        ("url: https://gateway.example/?a=b", "url: the address must have a host and neither"),
+        ("url: https://gateway.example/#a", "url: the address must have a host and neither"),
+        ("url: 'https://me:s3cret@gateway.example'", "url: the address must have a host and neither"),
+        ("url: 'https://gateway.example/a b'", "url: the address has a space"),
+        ("url: gateway.example", "url: the address must have a host"),
+        ("url: ''", "url: the address must have a host"),
+        ("proxy: { hosts: [192.0.2.1] }", "gateway.yaml:9: proxy.hosts[0]: expected a host name, got the IP address"),
+        ("proxy: { hosts: [github.com, '*.com'] }", "proxy.hosts[1]: expected a host name"),
+        ("proxy: { hosts: ['*'] }", "proxy.hosts[0]: expected a host name"),
+        ("proxy: { hosts: ['github.com:443'] }", "proxy.hosts[0]: expected a host name"),
+        ("proxy: { hosts: [GitHub.com] }", "proxy.hosts[0]: expected a host name in lower case"),
+        ("proxy: { hosts: github.com }", "proxy.hosts: expected a list"),
+        ("proxy: { port: 3128 }", "proxy.port: unknown key"),
+        ("sign_in: { gateway: 'https://g.example' }", "sign_in.issuer: required"),
+        (SIGN_IN.replace("https://gateway.example/", "http://gateway.example"), "sign_in.gateway: the address must be"),
+        (SIGN_IN.replace("https://idp.example/", "http://idp.example"), "sign_in.issuer: the address must be an https"),
+        (SIGN_IN.replace("client_id: extproc", "client_id: ''"), "sign_in.client_id: "),
+        (SIGN_IN.replace("id_token", "refresh_token"), "sign_in.use: "),
+        (SIGN_IN.replace("proxy: http:", "proxy: ftp:"), "sign_in.proxy: the address must be an https URL"),
+    ],
+)
+def test_a_fault_in_what_clients_are_told_is_told_with_its_place(tmp_path: Path, line: str, said: str) -> None:
+    assert said in fault(tmp_path, f"{PLAIN}{line}\n")
 
 
 def test_notifications_arrive_and_by_default_nobody_is_told(tmp_path: Path) -> None:

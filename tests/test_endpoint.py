@@ -33,9 +33,25 @@ from extproc.endpoint import Endpoint, EndpointKind, Upstream, endpoint_of, path
         ("gateway.example", "/embeddings", Upstream.COPILOT_API),
         ("gateway.example", "/search", Upstream.COPILOT_API),
         ("gateway.example", "/v1/engines/gpt/completions", Upstream.COPILOT_PROXY),
+        ("gateway.example", "/copilot_internal/user", Upstream.GITHUB_API),
+        ("gateway.example", "/copilot/mcp_registry", Upstream.GITHUB_API),
+        ("gateway.example", "/copilot/other", Upstream.COPILOT_API),
+        ("gateway.example", "/telemetry", Upstream.TELEMETRY),
+        ("gateway.example", "/telemetry/x", Upstream.COPILOT_API),
+        ("copilot-telemetry.githubusercontent.com", "/telemetry", Upstream.TELEMETRY),
+        ("telemetry.githubcopilot.com", "/", Upstream.TELEMETRY),
+        ("telemetry.business.githubcopilot.com", "/models", Upstream.TELEMETRY),
+        ("copilot-telemetry-service.acme.ghe.com", "/telemetry", Upstream.TELEMETRY),
+        ("api.github.com", "/telemetry", Upstream.GITHUB_API),
+        ("github.com", "/acme/app.git/info/refs", Upstream.GITHUB_WEB),
+        ("acme.ghe.com", "/repos/acme/app", Upstream.GITHUB_WEB),
         # Only whole host names are GitHub's.
         ("api.github.com.evil.example", "/models", Upstream.COPILOT_API),
         ("evil-api.github.com", "/models", Upstream.COPILOT_API),
+        ("www.github.com", "/x", Upstream.COPILOT_API),
+        ("evilgithub.com", "/x", Upstream.COPILOT_API),
+        ("a.b.ghe.com", "/x", Upstream.COPILOT_API),
+        ("telemetry.githubcopilot.com.evil.example", "/x", Upstream.COPILOT_API),
         ("", "/models", Upstream.COPILOT_API),
     ],
 )
@@ -44,6 +60,7 @@ def test_host_and_then_path_choose_the_upstream(host: str, path: str, upstream: 
 
 
 COPILOT, PROXY, GITHUB = Upstream.COPILOT_API, Upstream.COPILOT_PROXY, Upstream.GITHUB_API
+TELEMETRY, WEB = Upstream.TELEMETRY, Upstream.GITHUB_WEB
 
 
 @pytest.mark.parametrize(
@@ -84,7 +101,14 @@ COPILOT, PROXY, GITHUB = Upstream.COPILOT_API, Upstream.COPILOT_PROXY, Upstream.
         ("POST", GITHUB, "/repos/acme/app/copilot_internal/embeddings_index", "github"),
         ("PATCH", GITHUB, "/repos/acme/app/pulls/1", "github"),
         ("DELETE", GITHUB, "/repos/acme/app/git/refs/heads/x", "github"),
-        ("GET", GITHUB, "/copilot/mcp_registry", "github"),
+        ("GET", GITHUB, "/copilot_internal/v2/token", "account"),
+        ("GET", GITHUB, "/copilot_internal/user", "account"),
+        ("GET", GITHUB, "/copilot_internal/managed_settings", "account"),
+        ("GET", GITHUB, "/copilot_internal/team_customizations", "account"),
+        ("GET", GITHUB, "/copilot_internal/content_exclusion", "account"),
+        ("GET", GITHUB, "/copilot/mcp_registry", "account"),
+        ("GET", TELEMETRY, "/telemetry", "telemetry"),
+        ("POST", TELEMETRY, "/telemetry", "telemetry"),
         ("POST", GITHUB, "/graphql", "graphql"),
     ],
 )
@@ -139,6 +163,22 @@ def test_models_are_listed_with_and_without_a_version() -> None:
         ("POST", GITHUB, "/graphql;a"),
         ("POST", GITHUB, "/graphql.json"),
         ("POST", GITHUB, "/api/graphql"),
+        ("GET", COPILOT, "/copilot/mcp_registry"),
+        ("POST", GITHUB, "/copilot/mcp_registry"),
+        ("GET", GITHUB, "/copilot/mcp_registry/"),
+        ("GET", GITHUB, "/copilot/other"),
+        ("GET", GITHUB, "/copilot_internal/user/x"),
+        ("PUT", TELEMETRY, "/telemetry"),
+        ("POST", TELEMETRY, "/telemetry/"),
+        ("POST", TELEMETRY, "/v1/track"),
+        ("GET", TELEMETRY, "/"),
+        ("POST", COPILOT, "/telemetry"),
+        ("POST", WEB, "/telemetry"),
+        ("GET", WEB, "/acme/app"),
+        ("GET", WEB, "/user"),
+        ("POST", WEB, "/chat/completions"),
+        ("CONNECT", Upstream.TUNNEL, ""),
+        ("GET", Upstream.TUNNEL, "/"),
         ("OPTIONS", GITHUB, "/user"),
         ("TRACE", GITHUB, "/user"),
         ("GET", GITHUB, "user"),
@@ -151,9 +191,11 @@ def test_what_is_not_exactly_an_endpoint_is_none(method: str, upstream: Upstream
 
 
 TOKEN_PATHS = [
-    "/copilot_internal/v2/token",
     "/copilot_internal/v2/nltoken",
-    "/copilot_internal/user",
+    "/copilot_internal/v2/token/",
+    "/copilot_internal/v2/token/x",
+    "/copilot_internal/V2/token",
+    "/copilot_internal/v1/token",
     "/copilot_internal",
     "/Copilot_Internal/v2/token",
     "/copilot%5Finternal/v2/token",
@@ -168,8 +210,17 @@ TOKEN_PATHS = [
 @pytest.mark.parametrize("path", TOKEN_PATHS)
 @pytest.mark.parametrize("upstream", Upstream)
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
-def test_token_endpoints_are_never_known_however_they_are_spelled(method: str, upstream: Upstream, path: str) -> None:
+def test_other_spellings_of_token_endpoints_are_never_known(method: str, upstream: Upstream, path: str) -> None:
     assert endpoint_of(method, upstream, path) is None
+
+
+@pytest.mark.parametrize("path", ["/copilot_internal/v2/token", "/copilot_internal/user"])
+@pytest.mark.parametrize("upstream", Upstream)
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "PUT", "DELETE", "get"])
+def test_token_endpoints_are_known_for_get_at_the_github_api_alone(method: str, upstream: Upstream, path: str) -> None:
+    found = endpoint_of(method, upstream, path)
+    is_known = (method, upstream) == ("GET", GITHUB)
+    assert found == (Endpoint(EndpointKind.ACCOUNT, GITHUB, path) if is_known else None)
 
 
 @given(st.sampled_from(["GET", "POST", "PUT", "x"]), st.sampled_from(Upstream), st.text(), st.text())

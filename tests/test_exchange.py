@@ -48,9 +48,11 @@ from extproc.events import (
     ResponseTrailers,
     Tick,
 )
-from extproc.exchange import DECISION_HEADER, PIECE_BYTES, Exchange, IllegalEvent, Phase
+from extproc.exchange import Exchange, IllegalEvent, Phase
 from extproc.masking.finding import Action
 from extproc.recording.document import Outcome
+from extproc.release import PIECE_BYTES
+from extproc.replies import DECISION_HEADER, REQUEST_ID_HEADER
 from extproc.rules import Rules
 from extproc.secret import Secret
 from tests.detecting import FINGERPRINTS, masking
@@ -84,6 +86,7 @@ from tests.playbook import (
 )
 
 COMPLETED = closing(Outcome.COMPLETED)
+OWN_IDS = [(DECISION_HEADER, "0" * 32), (REQUEST_ID_HEADER, "0" * 32)]
 EVENTS = [event + b"\n\n" for event in STREAM.removesuffix(b"\n\n").split(b"\n\n")]
 
 
@@ -114,7 +117,7 @@ def test_a_json_answer_is_recorded_before_the_request_leaves_and_before_a_byte_o
         >> ResponseBody(ANSWER[30:], end_of_stream=True)
         << COMPLETED
         >> Recorded()
-        << PassResponseHeaders([(DECISION_HEADER, "0" * 32), ("content-length", str(len(ANSWER)))], [])
+        << PassResponseHeaders([*OWN_IDS, ("content-length", str(len(ANSWER)))], [])
         << PassResponseBody(ANSWER, end_of_stream=True)
         << Finish
     )
@@ -279,7 +282,7 @@ def test_a_credential_that_names_its_api_host_is_sent_there_and_only_for_the_cop
 
 def test_response_headers_lose_cookies_and_the_gateways_own_names() -> None:
     book = released() >> response(200, "text/event-stream", ("set-cookie", "a=b"), ("x-gateway-decision-id", "forged"))
-    assert book << PassResponseHeaders([(DECISION_HEADER, "0" * 32)], ["set-cookie", DECISION_HEADER, "content-length"])
+    assert book << PassResponseHeaders(OWN_IDS, ["set-cookie", DECISION_HEADER, "content-length"])
 
 
 def test_both_entries_say_when_in_unix_seconds_and_milliseconds_after_the_opening() -> None:
@@ -356,12 +359,12 @@ def test_policy_denies_a_chat_with_422_so_that_clients_show_the_reason() -> None
     assert json.loads(book.first(Respond).body)["error"]["message"] == book.opening["decision"]["reason"]
 
 
-@pytest.mark.parametrize("path", ["/models", "/_ping", "/mcp", "/user"])
-def test_policy_denies_with_403_where_no_model_answers(path: str) -> None:
+@pytest.mark.parametrize(("path", "status"), [("/models", 422), ("/_ping", 403), ("/mcp", 403), ("/user", 403)])
+def test_policy_denies_with_403_where_clients_do_not_speak_to_models(path: str, status: int) -> None:
     book = Playbook() >> request("GET", path, end_of_stream=True) << IDENTIFY >> Identified(MALLORY)
     book = book << refused(Outcome.DENIED, Code.POLICY_DENIED) >> Recorded()
     assert book << Respond << Finish
-    assert (book.first(Respond).status, book.first(Respond).details) == (403, Code.POLICY_DENIED)
+    assert (book.first(Respond).status, book.first(Respond).details) == (status, Code.POLICY_DENIED)
 
 
 def test_a_request_body_that_is_too_large_is_refused_as_soon_as_it_is() -> None:
@@ -497,7 +500,7 @@ def test_a_compressed_answer_goes_on_decoded() -> None:
     headers = response(200, "application/json", ("content-encoding", "gzip"), ("content-length", str(len(packed))))
     book = released() >> headers >> ResponseBody(packed, end_of_stream=True) << COMPLETED >> Recorded()
     length = ("content-length", str(len(ANSWER)))
-    book = book << PassResponseHeaders([(DECISION_HEADER, "0" * 32), length], ["content-encoding"])
+    book = book << PassResponseHeaders([*OWN_IDS, length], ["content-encoding"])
     assert book << PassResponseBody(ANSWER, end_of_stream=True) << Finish
     assert (book.closing["response"]["text"], book.closing["response"]["body_bytes"]) == ("Hello", len(packed))
 
@@ -536,7 +539,7 @@ def test_an_error_of_the_upstream_passes_as_it_is(status: int, content_type: str
         book
         << closing(Outcome.UPSTREAM_ERROR)
         >> Recorded()
-        << PassResponseHeaders([(DECISION_HEADER, "0" * 32), ("content-length", str(len(body)))], [])
+        << PassResponseHeaders([*OWN_IDS, ("content-length", str(len(body)))], [])
         << PassResponseBody(body, end_of_stream=True)
         << Finish
     )
@@ -550,7 +553,7 @@ def test_an_error_of_the_upstream_passes_as_it_is(status: int, content_type: str
 def test_a_header_that_repeats_the_credential_is_masked() -> None:
     book = released() >> response(200, "text/event-stream", ("x-echo", f"Bearer {UPSTREAM_TOKEN}"), ("x-other", "kept"))
     mask = ("x-echo", "Bearer [MASKED:gateway-credential]")
-    assert book << PassResponseHeaders([(DECISION_HEADER, "0" * 32), mask], ["content-length"])
+    assert book << PassResponseHeaders([*OWN_IDS, mask], ["content-length"])
 
 
 def answer_saying(text: str) -> bytes:
@@ -568,7 +571,7 @@ def test_a_json_answer_that_repeats_the_credential_is_masked_and_recorded_masked
     book = released() >> response() >> ResponseBody(body, end_of_stream=True)
     masked = answer_saying("it is [MASKED:gateway-credential]")
     length = ("content-length", str(len(masked)))
-    book = book << COMPLETED >> Recorded() << PassResponseHeaders([(DECISION_HEADER, "0" * 32), length], [])
+    book = book << COMPLETED >> Recorded() << PassResponseHeaders([*OWN_IDS, length], [])
     assert book << PassResponseBody(masked, end_of_stream=True) << Finish
     assert UPSTREAM_TOKEN not in repr(book.closing)
     assert [one["rule"] for one in book.closing["findings"]] == ["gateway-credential"]

@@ -193,6 +193,21 @@ def test_facts_are_read_from_a_command_line_client() -> None:
     assert (facts.session_id, facts.intent, facts.repository) == ("s-1", "conversation-agent", "octo/repo")
 
 
+@pytest.mark.parametrize(
+    ("header", "fact"),
+    [
+        ("x-agent-task-id", "task_id"),
+        ("copilot-vision-request", "vision_request"),
+        ("x-github-api-version", "api_version"),
+        ("anthropic-version", "anthropic_version"),
+        ("anthropic-beta", "anthropic_beta"),
+    ],
+)
+def test_what_else_decides_over_a_request_is_a_fact(header: str, fact: str) -> None:
+    assert getattr(client_facts([(header, "v 1")]), fact) == "v 1"
+    assert getattr(client_facts([]), fact) is None
+
+
 def test_absent_empty_and_placeholder_values_are_none() -> None:
     facts = client_facts([("user-agent", " \x00 "), ("x-github-repository-nwo", "__no_repository__")])
     assert (facts.user_agent, facts.repository, facts.session_id) == (None, None, None)

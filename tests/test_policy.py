@@ -12,7 +12,7 @@ from extproc.approval.approval import ApprovalRule
 from extproc.approval.protection import Protection, protection, touch_condition
 from extproc.approval.touch import Act, Touch
 from extproc.conditions import Condition, condition, path_glob
-from extproc.endpoint import EndpointKind, Upstream
+from extproc.endpoint import EndpointKind, Upstream, endpoint_of
 from extproc.identity.principal import Principal
 from extproc.policy import Decision, Effect, Facts, Passthrough, Policy, Rule, Trial, rule
 
@@ -388,6 +388,214 @@ def test_a_token_endpoint_is_never_metadata() -> None:
     assert everything.is_metadata("GET", Upstream.GITHUB_API, "/copilot_internal/user")
     assert not everything.is_metadata("GET", Upstream.GITHUB_API, "/copilot_internal/v2/token")
     assert not everything.is_metadata("GET", Upstream.GITHUB_API, "/COPILOT_INTERNAL/v2/nltoken")
+
+
+def test_nothing_at_the_telemetry_hosts_is_metadata() -> None:
+    everything = policy(metadata=(Passthrough("GET", None, path_glob("/**")),))
+    assert everything.is_metadata("GET", Upstream.COPILOT_API, "/telemetry")
+    assert not everything.is_metadata("GET", Upstream.TELEMETRY, "/telemetry")
+    assert not everything.is_metadata("GET", Upstream.TELEMETRY, "/_ping")
+
+
+def test_without_a_word_telemetry_is_blocked_and_a_refusal_is_an_error() -> None:
+    assert (policy().telemetry, policy().refusals) == ("block", "error")
+
+
+# --- tunnels ---------------------------------------------------------------------------------------------------------
+
+TUNNEL = Facts(EndpointKind.TUNNEL, Upstream.TUNNEL, "CONNECT", "packages.example.com", "")
+OPENING = rule(
+    "packages",
+    Effect.ALLOW,
+    [
+        condition("groups", ["developers"]),
+        condition("endpoints", ["tunnel"]),
+        condition("hosts", ["packages.example.com", "*.mirror.example.com"]),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "opened"),
+    [
+        ("packages.example.com", True),
+        ("Packages.Example.COM.", True),
+        ("a.mirror.example.com", True),
+        ("a.b.mirror.example.com", True),
+        ("mirror.example.com", False),
+        ("notpackages.example.com", False),
+        ("packages.example.com.evil.example", False),
+        ("", False),
+    ],
+)
+def test_a_tunnel_is_open_to_the_hosts_that_a_rule_lists(host: str, *, opened: bool) -> None:
+    decision = policy(OPENING).decide(ALICE, replace(TUNNEL, host=host))
+    assert decision.rule_id == ("packages" if opened else "default")
+
+
+def test_a_tunnel_is_closed_to_others_than_those_whom_a_rule_names() -> None:
+    assert policy(OPENING).decide(replace(ALICE, groups=frozenset()), TUNNEL).effect is Effect.DENY
+    assert policy().decide(ALICE, TUNNEL).effect is Effect.DENY
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [],
+        [condition("groups", ["developers"])],
+        [condition("hosts", ["*"])],
+        [condition("methods", ["CONNECT"])],
+        [condition("upstreams", ["tunnel"])],
+        [condition("endpoints", ["chat", "metadata"])],
+    ],
+)
+def test_what_allows_everything_opens_no_tunnel(conditions: list[Condition]) -> None:
+    everything = rule("everything", Effect.ALLOW, conditions)
+    assert policy(everything).decide(ALICE, TUNNEL).rule_id == "default"
+    assert policy(everything, OPENING).decide(ALICE, TUNNEL).rule_id == "packages"
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [],
+        [condition("users", ["alice"])],
+        [condition("hosts", ["packages.*"])],
+        [condition("endpoints", ["chat", "tunnel"])],
+        [condition("upstreams", ["tunnel"]), condition("methods", ["CONNECT"])],
+    ],
+)
+def test_a_denial_is_about_tunnels_as_about_everything(conditions: list[Condition]) -> None:
+    assert policy(rule("no", Effect.DENY, conditions), OPENING).decide(ALICE, TUNNEL).rule_id == "no"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("models", "*"), ("paths", "/**"), ("repositories", "*/*"), ("methods", "POST")]
+)
+def test_a_tunnel_shows_nothing_but_its_host(name: str, value: str) -> None:
+    told = replace(TUNNEL, method="POST", path="/x", model="gpt-5", repository="acme/app")
+    assert (
+        policy(rule("no", Effect.DENY, [condition(name, [value])]), OPENING).decide(ALICE, told).effect is Effect.ALLOW
+    )
+
+
+def test_an_explanation_says_that_a_rule_which_allows_everything_opens_no_tunnel() -> None:
+    everything = rule("everything", Effect.ALLOW, [])
+    assert policy(everything, OPENING).explain(ALICE, TUNNEL) == [
+        Trial("everything", matched=False, why="endpoints: only a rule that names tunnel opens one"),
+        Trial("packages", matched=True, why="allow: groups, endpoints, hosts"),
+    ]
+
+
+@given(rules_with(Effect.ALLOW, Effect.DENY), PRINCIPALS, FACTS)
+def test_no_tunnel_is_open_without_a_rule_that_names_tunnels(
+    rules: list[Rule], principal: Principal, facts: Facts
+) -> None:
+    silent = [one for one in rules if not any("tunnel" in c.written for c in one.conditions if c.name == "endpoints")]
+    facts = replace(facts, endpoint=EndpointKind.TUNNEL)
+    assert policy(*silent).decide(principal, facts).effect is Effect.DENY
+
+
+# --- which models are offered ----------------------------------------------------------------------------------------
+
+MODEL_KINDS = (
+    EndpointKind.CHAT,
+    EndpointKind.RESPONSES,
+    EndpointKind.MESSAGES,
+    EndpointKind.COMPLETIONS,
+    EndpointKind.EMBEDDINGS,
+)
+
+
+def offered(
+    *conditions: Condition,
+    endpoints: tuple[EndpointKind, ...] = (EndpointKind.CHAT,),
+    upstream: Upstream = Upstream.COPILOT_API,
+    principal: Principal = ALICE,
+) -> bool:
+    return policy(rule("only", Effect.ALLOW, conditions)).offers(
+        principal, model="gpt-5", endpoints=endpoints, host="gateway.example", upstream=upstream, repository="acme/app"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("models", "GPT-*", True),
+        ("models", "claude-*", False),
+        ("endpoints", "chat", True),
+        ("endpoints", "models", False),
+        ("hosts", "gateway.example", True),
+        ("hosts", "api.githubcopilot.com", False),
+        ("methods", "POST", True),
+        ("methods", "GET", False),
+        ("upstreams", "copilot-api", True),
+        ("upstreams", "copilot-proxy", False),
+        ("repositories", "acme/*", True),
+        ("repositories", "other/*", False),
+        ("groups", "developers", True),
+        ("groups", "admins", False),
+    ],
+)
+def test_a_model_is_offered_where_a_prompt_for_it_would_be_allowed(name: str, value: str, *, expected: bool) -> None:
+    assert offered(condition(name, [value])) is expected
+
+
+def test_a_model_is_offered_if_any_of_its_endpoints_is_allowed() -> None:
+    both = (EndpointKind.RESPONSES, EndpointKind.MESSAGES)
+    assert offered(condition("endpoints", ["messages"]), endpoints=both)
+    assert not offered(condition("endpoints", ["chat"]), endpoints=both)
+    assert not offered(endpoints=())
+    assert not offered(endpoints=(EndpointKind.GITHUB, EndpointKind.TUNNEL))
+
+
+def test_a_denial_takes_a_model_out_of_what_is_offered() -> None:
+    rules = [rule("no", Effect.DENY, [condition("models", ["o1*"])]), rule("all", Effect.ALLOW, [])]
+    told = {
+        model: policy(*rules).offers(
+            ALICE, model=model, endpoints=MODEL_KINDS, host="h", upstream=Upstream.COPILOT_API, repository=None
+        )
+        for model in ("o1-mini", "gpt-5")
+    }
+    assert told == {"o1-mini": False, "gpt-5": True}
+
+
+def test_completions_may_go_to_where_the_list_came_from_or_to_their_proxy() -> None:
+    completions = (EndpointKind.COMPLETIONS,)
+    assert offered(condition("upstreams", ["copilot-proxy"]), endpoints=completions)
+    assert offered(condition("upstreams", ["copilot-api"]), endpoints=completions)
+    assert not offered(condition("upstreams", ["copilot-api"]), endpoints=completions, upstream=Upstream.COPILOT_PROXY)
+
+
+@pytest.mark.parametrize("kind", MODEL_KINDS)
+def test_the_paths_of_models_are_those_of_their_endpoints(kind: EndpointKind) -> None:
+    # A rule on the path that really is asked for must decide about the offer, too.
+    asked = {
+        EndpointKind.CHAT: "/chat/completions",
+        EndpointKind.RESPONSES: "/responses",
+        EndpointKind.MESSAGES: "/v1/messages",
+        EndpointKind.COMPLETIONS: "/v1/engines/gpt-5/completions",
+        EndpointKind.EMBEDDINGS: "/embeddings",
+    }[kind]
+    found = endpoint_of("POST", Upstream.COPILOT_API, asked)
+    assert found is not None
+    assert (found.kind, found.path) == (kind, asked)
+    assert offered(condition("paths", [asked]), endpoints=(kind,))
+    assert not offered(condition("paths", ["/other"]), endpoints=(kind,))
+
+
+def test_a_list_of_models_is_judged_in_a_few_milliseconds() -> None:
+    denials = [
+        rule(f"r{i}", Effect.DENY, [condition("groups", ["developers"]), condition("models", [f"o{i}*"])])
+        for i in range(19)
+    ]
+    many = policy(*denials, rule("all", Effect.ALLOW, []))
+    started = time.perf_counter()
+    for i in range(60):
+        assert many.offers(
+            ALICE, model=f"gpt-{i}", endpoints=MODEL_KINDS, host="h", upstream=Upstream.COPILOT_API, repository=None
+        )
+    assert time.perf_counter() - started < 0.25  # 1 ms on an idle machine
 
 
 # --- protections -----------------------------------------------------------------------------------------------------

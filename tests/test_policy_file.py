@@ -411,6 +411,169 @@ def test_metadata_with_a_body_and_unused_group_names_are_warnings(file: Path) ->
     assert [line.split(": ")[:2] for line in told] == [["policy.yaml:3", "groups.x"], ["policy.yaml:4", "metadata[0]"]]
 
 
+# --- tunnels, telemetry, refusals, accounts --------------------------------------------------------------------------
+
+TUNNELS = """\
+version: 1
+credential: copilot
+groups: { staff: [7b0c] }
+telemetry: pass
+refusals: answer
+rules:
+  - { id: no-evil, effect: deny, when: { hosts: ["evil.*"] } }
+  - { id: staff, effect: allow, when: { groups: [staff] } }
+  - id: packages
+    when: { groups: [staff], endpoints: [tunnel], hosts: [packages.example.com, "*.mirror.example.com"] }
+    effect: allow
+"""
+
+
+def tunnel(host: str) -> Facts:
+    return Facts(EndpointKind.TUNNEL, Upstream.TUNNEL, "CONNECT", host, "")
+
+
+def test_a_loaded_policy_opens_the_tunnels_it_lists_without_a_credential(file: Path) -> None:
+    file.write_text(TUNNELS)
+    policy = load(file)
+    opened = policy.decide(ALICE, tunnel("packages.example.com"))
+    assert (opened.effect, opened.rule_id, opened.credential) == (Effect.ALLOW, "packages", None)
+    assert policy.decide(ALICE, tunnel("other.example.com")).rule_id == "default"
+    assert policy.decide(ALICE, tunnel("evil.mirror.example.com")).rule_id == "no-evil"
+    assert policy.decide(ALICE, CHAT).credential == "copilot"
+    assert warnings(file) == []
+
+
+def test_telemetry_and_refusals_are_as_the_file_says(file: Path) -> None:
+    file.write_text(TUNNELS)
+    assert (load(file).telemetry, load(file).refusals) == ("pass", "answer")
+    file.write_text(GOOD)
+    assert (load(file).telemetry, load(file).refusals) == ("block", "error")
+
+
+@pytest.mark.parametrize(
+    ("top", "expected"),
+    [
+        ("telemetry: allow", "2: telemetry: expected 'block' or 'pass'; got \"allow\""),
+        ("telemetry: off", "2: telemetry: expected 'block' or 'pass'; got off, which YAML reads as a boolean"),
+        ("telemetry:", "2: telemetry: expected 'block' or 'pass'; got nothing"),
+        ("refusals: errors", "2: refusals: expected 'error' or 'answer'; got \"errors\""),
+        ("refusal: error", '2: refusal: unknown key; did you mean "refusals"?'),
+        (
+            "metadata: ['copilot-telemetry: GET /telemetry']",
+            "2: metadata[0]: the key `telemetry` of the file decides about all that goes there",
+        ),
+        ("metadata: [copilot-telemetry: GET /x]", "2: metadata[0]: the key `telemetry` of the file decides"),
+        ("metadata: [tunnel: GET /x]", '2: metadata[0]: expected "METHOD /path" or'),
+    ],
+)
+def test_a_fault_of_a_key_at_the_top_is_told_with_its_line(file: Path, top: str, expected: str) -> None:
+    (told,) = faults(file, f"version: 1\n{top}\nrules: []\n")
+    assert told.startswith(f"policy.yaml:{expected}")
+
+
+OPEN = "endpoints: [tunnel]"
+NOT_READ = "a tunnel is not read, so the gateway cannot know this of it"
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (
+            "effect: allow, when: {endpoints: [chat, telemetry]}",
+            "when.endpoints[1]: telemetry comes without identity, so no rule can decide about it: write `telemetry: bl",
+        ),
+        ("effect: deny, when: {endpoints: [telemetry]}", "when.endpoints[0]: telemetry comes without identity"),
+        ("effect: deny, when: {endpoints: [telemetry], tools: [a]}", "when.endpoints[0]: telemetry comes without id"),
+        (
+            "effect: allow, when: {endpoints: [tunnel, chat], hosts: [a.b]}",
+            "when.endpoints: a rule that opens tunnels is for nothing else: expected [tunnel] alone",
+        ),
+        (
+            f"effect: allow, when: {{{OPEN}, groups: [a]}}",
+            "when: a rule that opens tunnels must say where to: expected `hosts`, such as [packages.example.com]",
+        ),
+        (f"effect: allow, when: {{{OPEN}, hosts: [a.b], models: [a]}}", f"when.models: {NOT_READ}"),
+        (f"effect: allow, when: {{{OPEN}, hosts: [a.b], paths: [/a]}}", f"when.paths: {NOT_READ}"),
+        (f"effect: allow, when: {{{OPEN}, hosts: [a.b], methods: [CONNECT]}}", f"when.methods: {NOT_READ}"),
+        (f"effect: allow, when: {{{OPEN}, hosts: [a.b], repositories: [a/b]}}", f"when.repositories: {NOT_READ}"),
+        (f"effect: allow, when: {{{OPEN}, hosts: [a.b], upstreams: [tunnel]}}", f"when.upstreams: {NOT_READ}"),
+        (f"effect: allow, when: {{{OPEN}, hosts: []}}", "when.hosts: empty, so it would match nothing"),
+        (
+            f"effect: allow, credential: c, when: {{{OPEN}, hosts: [a.b]}}",
+            "credential: a tunnel has no use for a credential",
+        ),
+        (
+            f"effect: deny, when: {{{OPEN}, files: [a]}}",
+            "when.endpoints: what passes through a tunnel is not read, so a rule about touches cannot see it",
+        ),
+    ],
+)
+def test_a_rule_on_tunnels_or_telemetry_that_makes_no_sense_is_a_fault(file: Path, rule: str, expected: str) -> None:
+    (told,) = faults(file, f"version: 1\nrules:\n- {{id: r, {rule}}}\n")
+    assert told.startswith(f"policy.yaml:3: rules[0].{expected}")
+
+
+def test_a_rule_may_close_tunnels_in_any_way(file: Path) -> None:
+    assert doubts(file, "- {id: r, effect: deny, when: {endpoints: [tunnel, chat], methods: [CONNECT]}}\n") == []
+    assert load(file).decide(ALICE, tunnel("a.b")).rule_id == "r"
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        ("packages.example.com", None),
+        ("*.example.com", None),
+        ("Packages.Example.com", None),
+        ("*", "expected a host such as"),
+        ("*.com", "expected a host such as"),
+        ("*example.com", "expected a host such as"),
+        ("packages.*", "expected a host such as"),
+        ("packages.example.com:443", "expected a host such as"),
+        ("https://packages.example.com", "expected a host such as"),
+        ("10.0.0.1", "expected a host such as"),
+        ("*.githubcopilot.com", "api.githubcopilot.com is read, never tunnelled; what else"),
+        ("api.github.com", "api.github.com is read, never tunnelled; what else"),
+    ],
+)
+def test_a_tunnel_to_strangers_or_to_copilot_is_a_warning(file: Path, host: str, warned: str | None) -> None:
+    told = doubts(file, f"- {{id: r, effect: allow, when: {{endpoints: [tunnel], hosts: [a.b, '{host}']}}}}\n", top="")
+    assert [line.startswith(f"policy.yaml:3: rules[0].when.hosts[1]: {warned}") for line in told] == [True] * bool(
+        warned
+    )
+
+
+def test_a_rule_on_tunnels_is_reached_behind_one_that_allows_everything_else(file: Path) -> None:
+    opening = "- {id: r, effect: allow, when: {endpoints: [tunnel], hosts: [a.example.com]}}\n"
+    assert doubts(file, f"- {{id: all, effect: allow}}\n{opening}") == []
+    (told,) = doubts(file, f"- {{id: all, effect: deny}}\n{opening}")
+    assert 'never reached: the rule "all"' in told
+
+
+NO_ACCOUNT = (
+    "policy.yaml:3: rules: no rule allows `account`: clients that exchange tokens (the language server, VS Code)"
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "warned"),
+    [
+        (["effect: allow, when: {endpoints: [chat, models]}"], True),
+        (["effect: allow, when: {endpoints: [chat]}", "effect: allow, when: {models: [x]}"], True),
+        (["effect: allow, when: {endpoints: [chat]}", "effect: deny, when: {endpoints: [account]}"], True),
+        (["effect: allow, when: {endpoints: [chat, account]}"], False),
+        (["effect: allow, when: {endpoints: [chat]}", "effect: allow, when: {endpoints: [account]}"], False),
+        (["effect: allow, when: {endpoints: [chat]}", "effect: allow, when: {users: [a]}"], False),
+        (["effect: allow, when: {endpoints: [github, mcp]}"], False),
+        (["effect: allow, when: {models: [x]}"], False),
+    ],
+)
+def test_models_without_the_account_that_clients_ask_for_are_a_warning(
+    file: Path, rules: list[str], *, warned: bool
+) -> None:
+    told = doubts(file, "".join(f"- {{id: r{index}, {rule}}}\n" for index, rule in enumerate(rules)))
+    assert [line.startswith(NO_ACCOUNT) for line in told] == [True] * warned
+
+
 # --- protections -----------------------------------------------------------------------------------------------------
 
 PROTECTED = """\
@@ -629,7 +792,8 @@ def test_no_protection_hides_a_rule_about_requests(file: Path) -> None:
 def test_a_protection_that_some_requests_dodge_and_a_window_of_no_use_are_warnings(file: Path) -> None:
     block = "effect: require-approval, approval: {approvers: [x], window_minutes: 5}"
     models, window = protection_doubts(file, f"when: {{acts: [merge], models: [x], repositories: [a/b]}}, {block}")
-    assert models.startswith("rules[0].when.models: a request of agents or ")
+    assert models.startswith("rules[0].when.models: a request of account or agents or ")
+    assert "telemetry" not in models
     assert models.endswith("this rule does not apply to it")
     assert window == "rules[0].approval.window_minutes: of no use: scopes do not offer window"
 
@@ -689,14 +853,34 @@ def test_the_dev_policy_asks_approvers_about_privileged_files(act: Act, path: st
     assert judged.approval.scopes == (Scope.ONCE, Scope.SESSION, Scope.WINDOW)
 
 
+def test_the_dev_policy_lets_developers_sign_in_and_opens_no_tunnel() -> None:
+    policy = load(DEV)
+    path = "/copilot_internal/v2/token"
+    token = Facts(EndpointKind.ACCOUNT, Upstream.GITHUB_API, "GET", "api.github.com", path)
+    stranger = Principal("https://i#2", "mallory", "person", "https://i", "2")
+    assert policy.decide(DEVELOPER, token).effect is Effect.ALLOW
+    assert policy.decide(stranger, token).effect is Effect.DENY
+    assert policy.decide(DEVELOPER, tunnel("packages.example.com")).rule_id == "default"
+    assert policy.telemetry == "pass"
+
+
+def test_the_example_of_a_tunnel_in_the_dev_policy_works(file: Path) -> None:
+    text = DEV.read_text(encoding="utf-8")
+    (example,) = re.findall(r"(?m)^  # (- id: developers-packages\n(?:  #   .*\n)+)", text)
+    file.write_text(text + "  " + example.replace("  #   ", "    "))
+    assert load(file).decide(DEVELOPER, tunnel("a.mirror.example.com")).rule_id == "developers-packages"
+    assert warnings(file) == []
+
+
 def test_the_dev_policy_has_no_warnings() -> None:
     assert warnings(DEV) == []
 
 
 KEYS = ["version", "rules", "id", "when", "effect", "groups", "models", "claims", "metadata", "masking", "secrets"]
 OF_MASKING = ["personal-data", "rule-files", "allow", "prompts", "off", "file", "name", "regex", "paths"]
+OF_ENDPOINTS = ["endpoints", "hosts", "tunnel", "telemetry", "refusals", "chat"]
 OF_APPROVAL = ["files", "acts", "tools", "require-approval", "approval", "approvers", "scopes"]
-WORDS = st.sampled_from(["\n", *KEYS, *OF_MASKING, *OF_APPROVAL])
+WORDS = st.sampled_from(["\n", *KEYS, *OF_MASKING, *OF_ENDPOINTS, *OF_APPROVAL])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
@@ -751,9 +935,12 @@ def test_the_metadata_pattern_of_the_schema_is_one_that_editors_understand() -> 
 
 def test_the_example_in_the_guide_loads_without_a_warning(file: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "policy.md").read_text(encoding="utf-8"), re.DOTALL)
-    example, protections, masking = blocks
+    example, tunnels, protections, masking = blocks
     file.write_text(example)
     assert load(file).credentials() == {"copilot", "copilot-ci"}
+    assert warnings(file) == []
+    file.write_text(example + tunnels)
+    assert [one.decision.rule_id for one in load(file).rules][-1] == "packages"
     assert warnings(file) == []
     file.write_text(example + protections)
     assert [one.rule_id for one in load(file).protections] == ["docs-of-infra", "privileged-files", "main-is-closed"]

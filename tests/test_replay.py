@@ -121,6 +121,17 @@ def test_an_exchange_is_shown_with_who_asked_what_and_how_it_ended() -> None:
         assert fact in shown
 
 
+def turn(of: str | None, retry_of: str | None = None, purpose: str | None = None) -> dict[str, Any]:
+    return {"id": of, "retry_of": retry_of, "purpose": purpose}
+
+
+def test_turns_are_numbered_as_they_come_and_retries_and_titles_are_told() -> None:
+    turns = [turn("a"), turn(None, purpose="title"), turn("a", retry_of="x1"), turn("b"), turn("a"), None]
+    shown, _ = played(*(document(id=f"x{at}", turn=one) for at, one in enumerate(turns, 1)))
+    headings = [line.split("gpt-5  ")[1].rstrip() for line in shown.splitlines() if "alice" in line]
+    assert headings == ["turn 1  x1", "(title)  x2", "turn 1  retry of x1  x3", "turn 2  x4", "turn 1  x5", "x6"]
+
+
 def test_a_refusal_an_open_exchange_and_nobody_are_shown() -> None:
     error = {"code": "policy.denied", "message": "No."}
     refused = document(outcome="denied", error=error, principal=None, decision=None, response={"status": 422})

@@ -6,9 +6,9 @@ import pytest
 
 from extproc.credential import Credential
 from extproc.endpoint import Endpoint, EndpointKind, Upstream
-from extproc.errors import Code
-from extproc.events import Headers
-from extproc.request import Request, read_request, upstream_headers
+from extproc.errors import Code, Refusal
+from extproc.events import Connect, Headers
+from extproc.request import Request, misdirected, read_request, upstream_headers
 from extproc.secret import Secret
 
 CREDENTIAL = Credential(
@@ -107,6 +107,62 @@ def test_an_ambiguous_head_is_refused_but_still_read_for_the_record(headers: Hea
     assert request.recorded(None)["upstream"]
 
 
+@pytest.mark.parametrize("host", ["gateway", "copilot-telemetry.githubusercontent.com"])
+def test_telemetry_alone_may_come_compressed(host: str) -> None:
+    assert read("POST", "/telemetry", ("content-encoding", "gzip"), host=host).model_endpoint is not None
+    _, fault = read_request(head("POST", "/telemetry/x", ("content-encoding", "gzip"), host=host))
+    assert fault is not None
+
+
+def test_how_the_client_asked_for_the_host_is_kept() -> None:
+    request = read("GET", "/", (":scheme", "https"), host="Gateway:8443")
+    assert (request.authority, request.scheme, request.host) == ("Gateway:8443", "https", "gateway")
+
+
+# --- the tunnel around it --------------------------------------------------------------------------------------------
+
+
+def inside(tunnel: str | None, host: str, name: str, scheme: str = "https") -> Refusal | None:
+    request = read("GET", "/user", (":scheme", scheme), host=host)
+    return misdirected(request, name, None if tunnel is None else Connect("d1", tunnel, Secret("Basic eA==")))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("name", ["", "other.example"])
+def test_without_a_tunnel_nothing_is_misdirected(name: str, scheme: str) -> None:
+    assert inside(None, "gateway:8080", name, scheme) is None
+
+
+@pytest.mark.parametrize("name", ["", "api.github.com", "API.GITHUB.COM"])
+@pytest.mark.parametrize("tunnel", ["api.github.com:443", "Api.GitHub.com:443"])
+@pytest.mark.parametrize("host", ["api.github.com", "API.github.com", "api.github.com:443"])
+def test_host_tunnel_and_name_of_tls_agree_in_any_case(tunnel: str, host: str, name: str) -> None:
+    assert inside(tunnel, host, name) is None
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "host", "name"),
+    [
+        ("api.github.com:443", "github.com", "api.github.com"),
+        ("api.github.com:443", "api.github.com", "github.com"),
+        ("github.com:443", "api.github.com", "api.github.com"),
+        ("api.github.com:443", "api.github.com.", ""),
+        ("api.github.com:443", "", ""),
+    ],
+)
+def test_hosts_that_disagree_are_misdirected(tunnel: str, host: str, name: str) -> None:
+    refusal = inside(tunnel, host, name)
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (421, Code.REQUEST_MISDIRECTED)
+
+
+@pytest.mark.parametrize("scheme", ["http", "", "HTTPS", "ws"])
+def test_inside_a_tunnel_anything_but_https_is_a_bad_request(scheme: str) -> None:
+    refusal = inside("api.github.com:443", "api.github.com", "", scheme)
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (400, Code.REQUEST_MISDIRECTED)
+
+
 def test_identity_is_no_encoding() -> None:
     assert read("POST", "/a", ("content-encoding", "Identity")).path == "/a"
 
@@ -149,6 +205,14 @@ def test_metadata_without_a_body_has_no_length_and_no_content_type() -> None:
     fields, _ = sent(read("GET", "/models"))
     assert not {"content-length", "content-type"} & set(fields)
     assert sent(read("POST", "/models"), body_bytes=0)[0]["content-length"] == "0"
+
+
+def test_what_was_compressed_goes_on_decoded_and_with_the_type_it_had() -> None:
+    extra = [("content-encoding", "gzip"), ("content-type", "application/x-json-stream")]
+    fields, removed = sent(read("POST", "/telemetry", *extra), None, body_bytes=7)
+    assert removed == ["content-encoding"]
+    assert fields["content-length"] == "7"
+    assert "content-type" not in fields
 
 
 def test_credentials_and_forged_names_are_removed_and_what_envoys_route_needs_is_kept() -> None:

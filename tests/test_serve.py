@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import pytest
 
 from extproc import config
 from extproc.errors import ConfigError
+from extproc.identity.gateway_token import GatewayTokens
+from extproc.intercepted import DEFAULT_HOSTS
 from extproc.keys.fingerprint_key import FILE_NAME
 from extproc.masking.finding import Direction
 from extproc.masking.masker import Masking
-from extproc.serve import _masking, _notifier, clear_socket
-from tests.detecting import CACHE
+from extproc.rules import Rules
+from extproc.serve import _masking, _notifier, _rules, clear_socket
+from tests.detecting import CACHE, masking
 from tests.playbook import MASKED, SECRET
 
 SETTINGS = f"""\
@@ -58,6 +62,43 @@ def test_the_rules_of_a_users_file_are_looked_for_beside_the_built_in_ones(tmp_p
 def test_a_policy_that_looks_for_nothing_masks_nothing(tmp_path: Path) -> None:
     found = masking_of(tmp_path, "masking: { secrets: { prompts: off, answers: off } }\n")
     assert masked(found, f"use {SECRET} now") == f"use {SECRET} now"
+
+
+TOKENS = GatewayTokens([b"k" * 32])
+
+
+def rules_of(folder: Path, section: str) -> Rules:
+    (folder / "policy.yaml").write_text("version: 1\nrules: []\n")
+    (folder / "gateway.yaml").write_text(f"{SETTINGS}{section}\n")
+    loaded = config.load(folder / "gateway.yaml")
+    return _rules(loaded, masking(), TOKENS)
+
+
+def test_without_settings_for_it_clients_are_told_nothing_and_the_usual_hosts_are_read(tmp_path: Path) -> None:
+    found = rules_of(tmp_path, "")
+    assert (found.profile, found.url, found.intercepted) == (None, None, DEFAULT_HOSTS)
+    assert found.gateway_tokens is TOKENS
+
+
+def test_what_clients_are_told_and_which_hosts_are_read_is_as_it_is_set(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("PEM")
+    told = "{ gateway: 'https://gateway.example', ca_file: ca.pem, issuer: 'https://idp.example', client_id: c }"
+    found = rules_of(tmp_path, f"url: https://gateway.example\nproxy: {{ hosts: [github.com] }}\nsign_in: {told}")
+    assert found.intercepted == (*DEFAULT_HOSTS, "github.com")
+    assert found.url == "https://gateway.example"
+    assert found.profile is not None
+    assert json.loads(found.profile) == {
+        "gateway": "https://gateway.example",
+        "issuer": "https://idp.example",
+        "client_id": "c",
+        "ca_pem": "PEM",
+    }
+
+
+def test_an_authority_that_cannot_be_read_is_told_at_the_start(tmp_path: Path) -> None:
+    told = "{ gateway: 'https://gateway.example', ca_file: none.pem, issuer: 'https://idp.example', client_id: c }"
+    with pytest.raises(ConfigError, match=r"sign_in\.ca_file"):
+        rules_of(tmp_path, f"sign_in: {told}")
 
 
 async def notified(folder: Path, section: str) -> list[str]:

@@ -28,7 +28,9 @@ from extproc.effects import (
     Respond,
 )
 from extproc.events import (
+    Connect,
     End,
+    Ended,
     EnvoyEvent,
     RequestBody,
     RequestHeaders,
@@ -36,8 +38,11 @@ from extproc.events import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
+    TlsFailed,
 )
-from tests.envoy_api import Struct, Value, core, ext_proc, filters, log_data, log_service, types
+from extproc.secret import Secret
+from tests import envoy_api
+from tests.envoy_api import StringValue, Struct, Value, core, ext_proc, filters, log_data, log_service, types
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,12 +70,18 @@ ENVOY: dict[str, type[betterproto2.Message]] = {
     "Metadata": core.Metadata,
     "StreamAccessLogsMessage": log_service.StreamAccessLogsMessage,
     "StreamAccessLogsMessage.HTTPAccessLogEntries": log_service.StreamAccessLogsMessageHttpAccessLogEntries,
+    "StreamAccessLogsMessage.TCPAccessLogEntries": log_service.StreamAccessLogsMessageTcpAccessLogEntries,
     "StreamAccessLogsResponse": log_service.StreamAccessLogsResponse,
     "HTTPAccessLogEntry": log_data.HttpAccessLogEntry,
+    "HTTPRequestProperties": log_data.HttpRequestProperties,
+    "HTTPResponseProperties": log_data.HttpResponseProperties,
+    "TCPAccessLogEntry": log_data.TcpAccessLogEntry,
     "AccessLogCommon": log_data.AccessLogCommon,
     "ResponseFlags": log_data.ResponseFlags,
     "google.protobuf.Struct": Struct,
+    "google.protobuf.Any": envoy_api.Any,
 }
+GOOGLES = {name for name in ENVOY if name.startswith("google.")}
 ENVOY_ENUMS: dict[str, type[betterproto2.Enum]] = {
     "BodySendMode": filters.ProcessingModeBodySendMode,
     "HeaderValueOption.HeaderAppendAction": core.HeaderValueOptionHeaderAppendAction,
@@ -79,8 +90,6 @@ ENVOY_ENUMS: dict[str, type[betterproto2.Enum]] = {
 DIFFERENT = {
     # An enum there; we pass any status.
     "HttpStatus.code": {"kind": ("int32", "enum")},
-    # The only member of the oneof that we read.
-    "StreamAccessLogsMessage.http_logs": {"group": (None, "log_entries")},
 }
 KINDS = {
     FieldDescriptor.TYPE_BOOL: "bool",
@@ -89,6 +98,7 @@ KINDS = {
     FieldDescriptor.TYPE_INT32: "int32",
     FieldDescriptor.TYPE_MESSAGE: "message",
     FieldDescriptor.TYPE_STRING: "string",
+    FieldDescriptor.TYPE_UINT64: "uint64",
 }
 PACKAGE = pb.DESCRIPTOR.package + "."
 
@@ -148,7 +158,7 @@ def described_by(message: type[betterproto2.Message]) -> Any:
 
 
 def test_every_message_and_enum_of_ours_has_its_counterpart_here() -> None:
-    assert {name_of(message) for message in MESSAGES} == set(ENVOY) - {"google.protobuf.Struct"}
+    assert {name_of(message) for message in MESSAGES} == set(ENVOY) - GOOGLES
     assert {name_of(enum) for enum in ENUMS} == set(ENVOY_ENUMS)
 
 
@@ -291,6 +301,47 @@ def test_no_bytes_raise_anything_else(message: bytes) -> None:
         assert isinstance(wire.decode(message), EnvoyEvent)
 
 
+# --- the CONNECT around a request ------------------------------------------------------------------------------------
+
+BASIC = "Basic bWU6dG9rZW4="
+NOTED = {
+    "filter_state['gateway.connect']": "d1 api.githubcopilot.com:443",
+    "filter_state['gateway.proxy_authorization']": BASIC,
+    "filter_state['gateway.client_address']": "192.0.2.7:5555",
+}
+CONNECT = Connect("d1", "api.githubcopilot.com:443", Secret(BASIC))
+
+
+def headers_with(values: dict[str, str]) -> RequestHeaders:
+    message = ext_proc.ProcessingRequest(request_headers=ext_proc.HttpHeaders(), attributes=attributes(**values))
+    event = wire.decode(bytes(message))
+    assert isinstance(event, RequestHeaders)
+    return event
+
+
+def test_the_connect_around_a_request_is_read_from_what_the_proxy_noted_of_it() -> None:
+    event = headers_with({**NOTED, "source.address": "envoy://internal", "connection.requested_server_name": "a.b"})
+    assert event.connect == CONNECT
+    # The address of the inner connection is Envoy's own.
+    assert event.client_address == "192.0.2.7:5555"
+    assert event.server_name == "a.b"
+
+
+def test_without_a_connect_the_address_is_the_connections_and_what_is_left_of_one_counts_for_nothing() -> None:
+    found = headers_with({"source.address": "192.0.2.8:1", **dict(list(NOTED.items())[1:])})
+    assert (found.connect, found.client_address, found.server_name) == (None, "192.0.2.8:1", "")
+
+
+def test_a_connect_without_an_address_of_its_client_has_none() -> None:
+    found = headers_with({"source.address": "envoy://internal", "filter_state['gateway.connect']": "d1 a.b:443"})
+    assert found.connect == Connect("d1", "a.b:443", Secret(""))
+    assert found.client_address is None
+
+
+def test_the_authorization_of_a_connect_is_not_shown() -> None:
+    assert BASIC not in repr(headers_with(NOTED))
+
+
 # --- what we answer --------------------------------------------------------------------------------------------------
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True)
@@ -411,17 +462,107 @@ def log_entry(flags: log_data.ResponseFlags | None, decision_id: str = "d1") -> 
     ],
 )
 def test_the_flags_of_a_log_entry_say_who_ended_the_exchange(flags: log_data.ResponseFlags | None, end: End) -> None:
-    assert wire.decode_ends(log_message(log_entry(flags))) == [("d1", end)]
+    assert wire.decode_log(log_message(log_entry(flags))) == [("d1", Ended(end))]
+
+
+def test_a_log_entry_says_how_much_went_through_a_tunnel() -> None:
+    entry = log_entry(None)
+    entry.request = log_data.HttpRequestProperties(request_body_bytes=1 << 40, request_headers_bytes=7)
+    entry.response = log_data.HttpResponseProperties(response_body_bytes=5, response_headers_bytes=9)
+    assert wire.decode_log(log_message(entry)) == [("d1", Ended(End.ENVOY, received=1 << 40, sent=5))]
 
 
 def test_entries_that_never_met_us_are_left_out() -> None:
     stranger = log_data.HttpAccessLogEntry(common_properties=log_data.AccessLogCommon())
-    assert [id_ for id_, _ in wire.decode_ends(log_message(log_entry(None, "a"), stranger, log_entry(None, "b")))] == [
-        "a",
-        "b",
-    ]
+    ended = Ended(End.ENVOY)
+    found = wire.decode_log(log_message(log_entry(None, "a"), stranger, log_entry(None, "b")))
+    assert found == [("a", ended), ("b", ended)]
 
 
 def test_a_log_message_without_entries_ends_nothing() -> None:
-    assert wire.decode_ends(log_message()) == []
+    assert wire.decode_log(log_message()) == []
+    assert wire.decode_log(connections()) == []
     assert log_service.StreamAccessLogsResponse.parse(wire.ACCESS_LOG_REPLY) == log_service.StreamAccessLogsResponse()
+
+
+@pytest.mark.parametrize("message", [b"\xff", b"\x12\x05a"])
+def test_a_log_message_that_is_none_is_refused(message: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode_log(message)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_of_a_log_raise_anything_else(message: bytes) -> None:
+    with contextlib.suppress(wire.WireError):
+        assert isinstance(wire.decode_log(message), list)
+
+
+# In Envoy's own words.
+UNKNOWN_CA = "TLS_error:|268436504:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNKNOWN_CA:TLS_error_end"
+RESET = "TLS_error:|33554536:system library:OPENSSL_internal:Connection reset by peer:TLS_error_end"
+NO_TLS = UNKNOWN_CA.replace("TLSV1_ALERT_UNKNOWN_CA", "HTTP_REQUEST")
+NO_VERSION = UNKNOWN_CA.replace("TLSV1_ALERT_UNKNOWN_CA", "UNSUPPORTED_PROTOCOL")
+BOTH = "UNSUPPORTED_PROTOCOL TLSV1_ALERT_UNKNOWN_CA"
+STATE = {name.removeprefix("filter_state['").removesuffix("']"): text for name, text in NOTED.items()}
+
+
+def connection(reason: str, state: dict[str, str], tls: str = "TLSv1.3 4") -> log_data.TcpAccessLogEntry:
+    packed = {name: envoy_api.Any.pack(StringValue(value=text)) for name, text in state.items()}
+    common = log_data.AccessLogCommon(
+        filter_state_objects=packed, downstream_transport_failure_reason=reason, custom_tags={"tls": tls}
+    )
+    return log_data.TcpAccessLogEntry(common_properties=common)
+
+
+def connections(*entries: log_data.TcpAccessLogEntry) -> bytes:
+    logs = log_service.StreamAccessLogsMessageTcpAccessLogEntries(log_entry=list(entries))
+    return bytes(log_service.StreamAccessLogsMessage(tcp_logs=logs))
+
+
+def test_a_client_that_does_not_know_our_authority_is_told_of_with_its_connect() -> None:
+    expected = TlsFailed(CONNECT, "192.0.2.7:5555", "TLSV1_ALERT_UNKNOWN_CA")
+    assert wire.decode_log(connections(connection(UNKNOWN_CA, STATE))) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (UNKNOWN_CA + RESET, "TLSV1_ALERT_UNKNOWN_CA"),
+        (NO_TLS + RESET + NO_VERSION + UNKNOWN_CA, BOTH),
+    ],
+)
+def test_of_what_failed_only_the_reasons_of_tls_are_kept(reason: str, said: str) -> None:
+    (found,) = wire.decode_log(connections(connection(reason, STATE)))
+    assert isinstance(found, TlsFailed)
+    assert found.reason == said
+
+
+@pytest.mark.parametrize("reason", ["", RESET, NO_TLS, UNKNOWN_CA.replace("TLSV1_ALERT_UNKNOWN_CA", "lower case")])
+def test_a_connection_that_was_only_reset_or_spoke_plain_http_did_not_fail_for_its_tls(reason: str) -> None:
+    assert wire.decode_log(connections(connection(reason, STATE))) == []
+
+
+@pytest.mark.parametrize("reason", ["", RESET])
+@pytest.mark.parametrize("tls", ["TLSv1.3 ", "TLSv1.2 -"])
+def test_a_client_that_hung_up_once_it_had_our_certificate_is_told_of(reason: str, tls: str) -> None:
+    (found,) = wire.decode_log(connections(connection(reason, STATE, tls)))
+    assert found == TlsFailed(CONNECT, "192.0.2.7:5555", "the client hung up")
+
+
+@pytest.mark.parametrize("tls", ["- -", " ", "", "TLSv1.2 0", "TLSv1.3 12"])
+def test_a_client_that_hung_up_before_that_or_after_tls_was_agreed_on_did_not_fail(tls: str) -> None:
+    assert wire.decode_log(connections(connection(RESET, STATE, tls))) == []
+
+
+def test_a_failure_outside_any_connect_is_nobodys() -> None:
+    without = {name: text for name, text in STATE.items() if name != "gateway.connect"}
+    assert wire.decode_log(connections(connection(UNKNOWN_CA, without), connection(UNKNOWN_CA, {}))) == []
+
+
+def test_state_that_is_no_string_is_passed_over() -> None:
+    entry = connection(UNKNOWN_CA, STATE)
+    assert entry.common_properties is not None
+    entry.common_properties.filter_state_objects["gateway.client_address"] = envoy_api.Any.pack(Struct())
+    (found,) = wire.decode_log(connections(entry))
+    assert isinstance(found, TlsFailed)
+    assert (found.connect, found.client_address) == (CONNECT, None)

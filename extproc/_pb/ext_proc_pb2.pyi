@@ -1,3 +1,4 @@
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -218,33 +219,82 @@ class Metadata(_message.Message):
     def __init__(self, filter_metadata: _Optional[_Mapping[str, _struct_pb2.Struct]] = ...) -> None: ...
 
 class StreamAccessLogsMessage(_message.Message):
-    __slots__ = ("http_logs",)
+    __slots__ = ("http_logs", "tcp_logs")
     class HTTPAccessLogEntries(_message.Message):
         __slots__ = ("log_entry",)
         LOG_ENTRY_FIELD_NUMBER: _ClassVar[int]
         log_entry: _containers.RepeatedCompositeFieldContainer[HTTPAccessLogEntry]
         def __init__(self, log_entry: _Optional[_Iterable[_Union[HTTPAccessLogEntry, _Mapping]]] = ...) -> None: ...
+    class TCPAccessLogEntries(_message.Message):
+        __slots__ = ("log_entry",)
+        LOG_ENTRY_FIELD_NUMBER: _ClassVar[int]
+        log_entry: _containers.RepeatedCompositeFieldContainer[TCPAccessLogEntry]
+        def __init__(self, log_entry: _Optional[_Iterable[_Union[TCPAccessLogEntry, _Mapping]]] = ...) -> None: ...
     HTTP_LOGS_FIELD_NUMBER: _ClassVar[int]
+    TCP_LOGS_FIELD_NUMBER: _ClassVar[int]
     http_logs: StreamAccessLogsMessage.HTTPAccessLogEntries
-    def __init__(self, http_logs: _Optional[_Union[StreamAccessLogsMessage.HTTPAccessLogEntries, _Mapping]] = ...) -> None: ...
+    tcp_logs: StreamAccessLogsMessage.TCPAccessLogEntries
+    def __init__(self, http_logs: _Optional[_Union[StreamAccessLogsMessage.HTTPAccessLogEntries, _Mapping]] = ..., tcp_logs: _Optional[_Union[StreamAccessLogsMessage.TCPAccessLogEntries, _Mapping]] = ...) -> None: ...
 
 class StreamAccessLogsResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class HTTPAccessLogEntry(_message.Message):
+    __slots__ = ("common_properties", "request", "response")
+    COMMON_PROPERTIES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    common_properties: AccessLogCommon
+    request: HTTPRequestProperties
+    response: HTTPResponseProperties
+    def __init__(self, common_properties: _Optional[_Union[AccessLogCommon, _Mapping]] = ..., request: _Optional[_Union[HTTPRequestProperties, _Mapping]] = ..., response: _Optional[_Union[HTTPResponseProperties, _Mapping]] = ...) -> None: ...
+
+class HTTPRequestProperties(_message.Message):
+    __slots__ = ("request_body_bytes",)
+    REQUEST_BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    request_body_bytes: int
+    def __init__(self, request_body_bytes: _Optional[int] = ...) -> None: ...
+
+class HTTPResponseProperties(_message.Message):
+    __slots__ = ("response_body_bytes",)
+    RESPONSE_BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    response_body_bytes: int
+    def __init__(self, response_body_bytes: _Optional[int] = ...) -> None: ...
+
+class TCPAccessLogEntry(_message.Message):
     __slots__ = ("common_properties",)
     COMMON_PROPERTIES_FIELD_NUMBER: _ClassVar[int]
     common_properties: AccessLogCommon
     def __init__(self, common_properties: _Optional[_Union[AccessLogCommon, _Mapping]] = ...) -> None: ...
 
 class AccessLogCommon(_message.Message):
-    __slots__ = ("response_flags", "metadata")
+    __slots__ = ("response_flags", "metadata", "filter_state_objects", "custom_tags", "downstream_transport_failure_reason")
+    class FilterStateObjectsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _any_pb2.Any
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+    class CustomTagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     RESPONSE_FLAGS_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    FILTER_STATE_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_TAGS_FIELD_NUMBER: _ClassVar[int]
+    DOWNSTREAM_TRANSPORT_FAILURE_REASON_FIELD_NUMBER: _ClassVar[int]
     response_flags: ResponseFlags
     metadata: Metadata
-    def __init__(self, response_flags: _Optional[_Union[ResponseFlags, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ...) -> None: ...
+    filter_state_objects: _containers.MessageMap[str, _any_pb2.Any]
+    custom_tags: _containers.ScalarMap[str, str]
+    downstream_transport_failure_reason: str
+    def __init__(self, response_flags: _Optional[_Union[ResponseFlags, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., filter_state_objects: _Optional[_Mapping[str, _any_pb2.Any]] = ..., custom_tags: _Optional[_Mapping[str, str]] = ..., downstream_transport_failure_reason: _Optional[str] = ...) -> None: ...
 
 class ResponseFlags(_message.Message):
     __slots__ = ("upstream_request_timeout", "upstream_remote_reset", "upstream_connection_failure", "upstream_connection_termination", "downstream_connection_termination", "stream_idle_timeout", "downstream_protocol_error", "upstream_max_stream_duration_reached", "upstream_protocol_error", "downstream_remote_reset")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from extproc import config as config_file
+from extproc.commands.login import signed_in_token
 from extproc.errors import ConfigError
 from extproc.identities import identify
 from extproc.identity.principal import Principal
 from extproc.secret import Secret
+from extproc.signin.kept import load
 
 TokenOption = Annotated[
     str | None, typer.Option(envvar="EXTPROC_TOKEN", help="A token of an issuer that the gateway trusts.")
@@ -24,13 +27,24 @@ ConfigOption = Annotated[
 ]
 
 
-def principal_of(state: Path, config: Path | None, token: str | None, as_user: str | None) -> Principal:
-    """Return the verified identity of who acts; a demo user's token is verified like any other."""
+def principal_of(
+    state: Path,
+    config: Path | None,
+    token: str | None,
+    as_user: str | None,
+    environ: Mapping[str, str] | None = None,
+) -> Principal:
+    """Return the verified identity of who acts: of `--as`, else of `--token`, else of who is signed in here.
+
+    A demo user's token and a kept one are verified like any other; `environ` says where the sign-in is kept.
+    """
     # EXTPROC_TOKEN may stand in the environment all day: a demo user that is named goes first.
     if as_user is not None:
         token = _demo_token(state, as_user)
+    if token is None and environ is not None and load(environ) is not None:
+        token = signed_in_token(environ)
     if token is None:
-        raise ConfigError("who acts? Expected --token, EXTPROC_TOKEN, or --as with a development gateway")
+        raise ConfigError("who acts? Run `extproc login`, or give --token, or --as with a development gateway")
     settings = config_file.load(config or state / "gateway.yaml")
     return asyncio.run(identify(settings, Secret(token), time.time))
 

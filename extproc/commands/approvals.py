@@ -103,6 +103,7 @@ def show_approval(
 
 @app.command("approve")
 def approve(  # noqa: PLR0917 - options, passed by name
+    ctx: typer.Context,
     approval_id: ApprovalArgument,
     reason: Annotated[str, typer.Option(help="Why; it is recorded.")] = "",
     scope: Annotated[Scope, typer.Option(help="What it is good for, of what the rule offers.")] = Scope.ONCE,
@@ -112,11 +113,13 @@ def approve(  # noqa: PLR0917 - options, passed by name
     state: StateOption = DEFAULT_STATE,
 ) -> None:
     """Approve what waits: exit 0 when the approval stands, 1 when it is refused."""
-    _answer(state, approval_id, principal_of(state, config, token, as_user), approved=True, reason=reason, scope=scope)
+    principal = principal_of(state, config, token, as_user, ctx.obj)
+    _answer(state, approval_id, principal, approved=True, reason=reason, scope=scope)
 
 
 @app.command("deny")
 def deny(  # noqa: PLR0917
+    ctx: typer.Context,
     approval_id: ApprovalArgument,
     reason: Annotated[str, typer.Option(help="Why; the developer is told.")],
     token: TokenOption = None,
@@ -127,7 +130,7 @@ def deny(  # noqa: PLR0917
     """Deny what waits: exit 0 when the denial stands, 1 when it is refused."""
     if not reason.strip():
         raise ConfigError("--reason: expected a reason, which the developer is told")
-    principal = principal_of(state, config, token, as_user)
+    principal = principal_of(state, config, token, as_user, ctx.obj)
     _answer(state, approval_id, principal, approved=False, reason=reason, scope=Scope.ONCE)
 
 

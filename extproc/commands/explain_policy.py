@@ -12,6 +12,7 @@ from extproc.approval.approval import ApprovalRule
 from extproc.approval.tools import touches_of
 from extproc.approval.touch import Act, Touch
 from extproc.conversation import ToolCall
+from extproc.endpoint import EndpointKind
 from extproc.identity.principal import Principal
 from extproc.policy import DEFAULT_RULE, Effect, Facts, Policy
 
@@ -29,7 +30,11 @@ def touch_of(
 
 
 def of_request(policy: Policy, principal: Principal, facts: Facts) -> dict[str, Any]:
-    """Explain a request."""
+    """Explain a request; telemetry, which has no principal, is decided by a key of the file and not by rules."""
+    if facts.endpoint is EndpointKind.TELEMETRY:
+        effect = Effect.ALLOW if policy.telemetry == "pass" else Effect.DENY
+        said = f"The policy says `telemetry: {policy.telemetry}`, for everybody."
+        return {"effect": effect, "rule_id": "telemetry", "reason": said, "credential": None, "trials": []}
     trials = [asdict(trial) for trial in policy.explain(principal, facts)]
     return {**asdict(policy.decide(principal, facts)), "trials": trials}
 

@@ -71,6 +71,7 @@ def show_plan(
 
 @app.command("apply")
 def apply(  # noqa: PLR0917 - options, passed by name
+    ctx: typer.Context,
     rules: RulesOption = None,
     token: TokenOption = None,
     as_user: AsOption = None,
@@ -80,7 +81,7 @@ def apply(  # noqa: PLR0917 - options, passed by name
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Remove what the rules say, after a record of it is in the store; and what an earlier run did not finish."""
-    by = principal_of(state, config, token, as_user).id
+    by = principal_of(state, config, token, as_user, ctx.obj).id
     loaded = retention_file.load(rules or state / FILE_NAME)
     places = places_of(state)
     retention = _retention(places, public_key)
@@ -90,6 +91,7 @@ def apply(  # noqa: PLR0917 - options, passed by name
 
 @app.command("erase")
 def erase(  # noqa: PLR0917
+    ctx: typer.Context,
     session: Annotated[str, typer.Option(help="The session whose content is made unreadable.")],
     reason: ReasonOption,
     in_use: Annotated[  # noqa: FBT002 - a flag
@@ -103,7 +105,7 @@ def erase(  # noqa: PLR0917
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Erase the data keys of a session, and the bodies that were stored without one. Heads stay."""
-    by = principal_of(state, config, token, as_user).id
+    by = principal_of(state, config, token, as_user, ctx.obj).id
     told, places = _reason(reason), places_of(state)
     eraser, record = stores.eraser_of(places), partial(entries.record, places)
     done = _retention(places, public_key).erase(session, eraser, record, by=by, reason=told, in_use=in_use)
@@ -115,6 +117,7 @@ def erase(  # noqa: PLR0917
 
 @hold.command("add")
 def add_hold(  # noqa: PLR0917
+    ctx: typer.Context,
     reason: ReasonOption,
     session: Annotated[str | None, typer.Option(help="A session.")] = None,
     user: Annotated[str | None, typer.Option(help="The name or id of a principal.")] = None,
@@ -128,13 +131,14 @@ def add_hold(  # noqa: PLR0917
     """Hold the sessions in which an exchange fits all that is given; print the id of the hold."""
     given = {"session": session, "user": user, "group": group, "repository": repository}
     selector = {name: value for name, value in given.items() if value}
-    by, hold_id = principal_of(state, config, token, as_user).id, secrets.token_hex(8)
+    by, hold_id = principal_of(state, config, token, as_user, ctx.obj).id, secrets.token_hex(8)
     entries.record(places_of(state), [legal_hold.on(hold_id, selector, reason=_reason(reason), by=by, at=_now())])
     print(hold_id)  # noqa: T201
 
 
 @hold.command("release")
 def release_hold(  # noqa: PLR0917
+    ctx: typer.Context,
     hold_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a hold.")],
     reason: ReasonOption,
     token: TokenOption = None,
@@ -144,7 +148,7 @@ def release_hold(  # noqa: PLR0917
     state: StateOption = DEFAULT_STATE,
 ) -> None:
     """Release a hold: the rules apply again."""
-    by = principal_of(state, config, token, as_user).id
+    by = principal_of(state, config, token, as_user, ctx.obj).id
     places = places_of(state)
     known = {one.id: one for one in _retention(places, public_key).holds()}
     if hold_id not in known:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from extproc.dev import ca
+from extproc.certificates.operations import ensure
 from extproc.errors import ConfigError
 
 AUDIENCE = "copilot-extproc"
@@ -35,6 +35,7 @@ class Ports:
     ops: int = 9464
     admin: int = 9901
     console: int = 8088
+    proxy: int = 3128
 
     @property
     def issuer_url(self) -> str:
@@ -57,7 +58,7 @@ def prepare(state: Path, ports: Ports, upstream: str, *, now: float, policy: Pat
     """
     host, port = _address(upstream)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    ca.ensure(state / "ca", now)
+    ensure(state / "ca", (), now)
     (state / _PORTS_FILE).write_text(json.dumps(asdict(ports)))
     credential = state / "github-token"
     if not credential.exists():
@@ -67,7 +68,8 @@ def prepare(state: Path, ports: Ports, upstream: str, *, now: float, policy: Pat
     (state / "gateway.yaml").write_text(yaml.safe_dump(_gateway(ports), sort_keys=False))
     (state / "envoy.yaml").write_text(yaml.safe_dump(_envoy(state, ports), sort_keys=False))
     (state / "upstreams.yaml").write_text(yaml.safe_dump(_upstreams(host, port), sort_keys=False))
-    (state / "tls.yaml").write_text(yaml.safe_dump(_tls(state), sort_keys=False))
+    for file, leaf in (("tls.yaml", "tls"), ("proxy-tls.yaml", "proxy")):
+        (state / file).write_text(yaml.safe_dump(_tls(state, file, leaf), sort_keys=False))
 
 
 def _gateway(ports: Ports) -> dict[str, Any]:
@@ -86,6 +88,13 @@ def _gateway(ports: Ports) -> dict[str, Any]:
                 "name_claim": "preferred_username",
             }
         ],
+        "sign_in": {
+            "gateway": f"http://127.0.0.1:{ports.http}",
+            "proxy": f"http://127.0.0.1:{ports.proxy}",
+            "ca_file": "ca/ca.pem",
+            "issuer": ports.issuer_url,
+            "client_id": "copilot-extproc-cli",
+        },
         "credentials": {
             "github": {
                 "file": "github-token",
@@ -104,12 +113,15 @@ def _envoy(state: Path, ports: Ports) -> dict[str, Any]:
     config["admin"]["address"]["socket_address"]["port_value"] = ports.admin
     config["dynamic_resources"]["cds_config"]["path_config_source"]["path"] = str(state / "upstreams.yaml")
     static = config["static_resources"]
-    for listener, port in zip(static["listeners"], (ports.http, ports.https), strict=True):
-        listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
-    tls = static["listeners"][1]["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
-    secret = tls["tls_certificate_sds_secret_configs"][0]
-    secret["sds_config"]["path_config_source"]["path"] = str(state / "tls.yaml")
-    endpoint = static["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    listeners = {listener["name"]: listener for listener in static["listeners"]}
+    for name, port in (("http", ports.http), ("https", ports.https), ("proxy", ports.proxy)):
+        listeners[name]["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
+    for name, file in (("https", "tls.yaml"), ("intercepted", "proxy-tls.yaml")):
+        tls = listeners[name]["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+        secret = tls["tls_certificate_sds_secret_configs"][0]
+        secret["sds_config"]["path_config_source"]["path"] = str(state / file)
+    service = next(cluster for cluster in static["clusters"] if cluster["name"] == "ext_proc")
+    endpoint = service["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
     endpoint["address"]["pipe"]["path"] = SOCKET
     return config
 
@@ -127,11 +139,11 @@ def _upstreams(host: str, port: int) -> dict[str, Any]:
     return config
 
 
-def _tls(state: Path) -> dict[str, Any]:
-    config = _read("tls.yaml")
+def _tls(state: Path, file: str, leaf: str) -> dict[str, Any]:
+    config = _read(file)
     certificate = config["resources"][0]["tls_certificate"]
-    certificate["certificate_chain"]["filename"] = str(state / "ca" / "tls.crt")
-    certificate["private_key"]["filename"] = str(state / "ca" / "tls.key")
+    certificate["certificate_chain"]["filename"] = str(state / "ca" / f"{leaf}.crt")
+    certificate["private_key"]["filename"] = str(state / "ca" / f"{leaf}.key")
     return config
 
 

@@ -1,4 +1,4 @@
-"""What the dev issuer has granted and not yet handed out: authorization codes and device codes. Pure."""
+"""What the dev issuer has granted: authorization codes, device codes and refresh tokens. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 CODE_SECONDS = 60
 DEVICE_SECONDS = 600
+REFRESH_SECONDS = 12 * 3600
 POLL_SECONDS = 5  # RFC 8628 section 3.2: the default interval; slow_down adds as much (section 3.5)
 _MAX_OUTSTANDING = 1000
 _USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628 section 6.1: no vowels, so no words
@@ -128,9 +129,63 @@ class DeviceCodes:
         return Grant(device.client_id, device.user, device.scope)
 
 
+@dataclass(slots=True)
+class _Family:
+    grant: Grant
+    current: str
+    expires_at: float
+
+
+class RefreshTokens:
+    """Refresh tokens, each good once; all that come of one sign-in are a family, which lives twelve hours.
+
+    A token that is used a second time was copied, and nobody can tell by whom: that ends its family (RFC 9700 section
+    4.14.2).
+    """
+
+    def __init__(self) -> None:
+        self._families: dict[str, _Family] = {}
+
+    def issue(self, grant: Grant, *, now: float) -> str:
+        """Return the first refresh token of a new family."""
+        self._families = {name: family for name, family in self._families.items() if family.expires_at > now}
+        _refuse_when_full(len(self._families))
+        name = secrets.token_urlsafe(16)
+        self._families[name] = _Family(grant, _next_token(name), now + REFRESH_SECONDS)
+        return self._families[name].current
+
+    def redeem(self, token: str, *, client_id: str, now: float) -> tuple[Grant, str]:
+        """Return what `token` stands for and the token that takes its place."""
+        family = self._of(token, client_id)
+        if family is None or family.expires_at <= now:
+            raise OAuthError("invalid_grant", "the refresh token is unknown, revoked or expired")
+        if not hmac.compare_digest(family.current.encode(), token.encode()):
+            self.revoke(token, client_id=client_id)
+            raise OAuthError("invalid_grant", "the refresh token was used before: the sign-in is revoked")
+        family.current = _next_token(_family_name(token))
+        return family.grant, family.current
+
+    def revoke(self, token: str, *, client_id: str) -> None:
+        """End the family of `token`, if there is one."""
+        if self._of(token, client_id) is not None:
+            del self._families[_family_name(token)]
+
+    def _of(self, token: str, client_id: str) -> _Family | None:
+        family = self._families.get(_family_name(token))
+        return family if family is not None and family.grant.client_id == client_id else None
+
+
 def s256(verifier: str) -> str:
     """Return the S256 code challenge of a code verifier (RFC 7636 section 4.2)."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+def _next_token(family: str) -> str:
+    return f"{family}.{secrets.token_urlsafe(32)}"
+
+
+def _family_name(token: str) -> str:
+    return token.partition(".")[0]
 
 
 def _letters(user_code: str) -> str:
@@ -140,4 +195,4 @@ def _letters(user_code: str) -> str:
 
 def _refuse_when_full(outstanding: int) -> None:
     if outstanding >= _MAX_OUTSTANDING:
-        raise OAuthError("temporarily_unavailable", f"{_MAX_OUTSTANDING} codes are outstanding already")
+        raise OAuthError("temporarily_unavailable", f"{_MAX_OUTSTANDING} grants are outstanding already")

@@ -1,7 +1,8 @@
 """A development OpenID Connect issuer: anyone may be any demo user. Never for production.
 
 It speaks discovery (OpenID Connect Discovery 1.0), the authorization code flow with PKCE S256 for public clients on
-loopback redirect URIs (RFC 6749, RFC 7636, RFC 8252), and the device flow (RFC 8628). The access token carries the
+loopback redirect URIs (RFC 6749, RFC 7636, RFC 8252, RFC 9207), the device flow (RFC 8628), and refresh tokens that
+rotate (RFC 9700) and can be revoked (RFC 7009) for clients that ask for `offline_access`. The access token carries the
 gateway's audience, the ID token the client's id.
 """
 
@@ -14,7 +15,15 @@ from urllib.parse import urlencode
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from extproc.dev.grants import DEVICE_SECONDS, POLL_SECONDS, AuthorizationCodes, DeviceCodes, Grant, OAuthError
+from extproc.dev.grants import (
+    DEVICE_SECONDS,
+    POLL_SECONDS,
+    AuthorizationCodes,
+    DeviceCodes,
+    Grant,
+    OAuthError,
+    RefreshTokens,
+)
 from extproc.dev.keys import SigningKey, mint
 from extproc.dev.pages import device_page, login_page, message_page
 
@@ -33,7 +42,7 @@ _FORM_FIELDS = {
     "state",
     "nonce",
 }
-_BACK_CHANNEL = {"/token", "/device_authorization"}
+_BACK_CHANNEL = {"/token", "/device_authorization", "/revoke"}
 
 
 def make_app(
@@ -52,6 +61,7 @@ def make_app(
             web.get("/device", idp.ask_device_code),
             web.post("/device", idp.decide_device),
             web.post("/token", idp.token),
+            web.post("/revoke", idp.revoke),
         ]
     )
     return app
@@ -74,6 +84,7 @@ class _Issuer:
         self._now = now
         self._codes = AuthorizationCodes()
         self._devices = DeviceCodes()
+        self._refresh_tokens = RefreshTokens()
 
     async def discovery(self, _request: web.Request) -> web.Response:
         return web.json_response(
@@ -82,15 +93,18 @@ class _Issuer:
                 "authorization_endpoint": self._url("authorize"),
                 "token_endpoint": self._url("token"),
                 "device_authorization_endpoint": self._url("device_authorization"),
+                "revocation_endpoint": self._url("revoke"),
                 "jwks_uri": self._url("jwks"),
                 "response_types_supported": ["code"],
                 "response_modes_supported": ["query"],
-                "grant_types_supported": ["authorization_code", _DEVICE_GRANT],
+                "grant_types_supported": ["authorization_code", "refresh_token", _DEVICE_GRANT],
                 "code_challenge_methods_supported": ["S256"],
                 "token_endpoint_auth_methods_supported": ["none"],
+                "revocation_endpoint_auth_methods_supported": ["none"],
+                "authorization_response_iss_parameter_supported": True,
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["RS256"],
-                "scopes_supported": ["openid", "profile", "groups"],
+                "scopes_supported": ["openid", "offline_access", "profile", "groups"],
                 "claims_supported": ["sub", "name", "preferred_username", "groups"],
             }
         )
@@ -103,7 +117,7 @@ class _Issuer:
         origin = _client_origin(params)
         fault = _request_fault(params)
         if fault is not None:
-            return _redirect(params, {"error": fault.error, "error_description": fault.description})
+            return self._redirect(params, {"error": fault.error, "error_description": fault.description})
         fields = {name: value for name, value in params.items() if name in _FORM_FIELDS}
         return login_page(params["client_id"], self._users, fields, origin)
 
@@ -112,13 +126,13 @@ class _Issuer:
         _client_origin(params)
         fault = _request_fault(params)
         if fault is not None:
-            return _redirect(params, {"error": fault.error, "error_description": fault.description})
+            return self._redirect(params, {"error": fault.error, "error_description": fault.description})
         grant = Grant(
             params["client_id"], self._known(params.get("user")), params.get("scope", "openid"), params.get("nonce")
         )
         redirect_uri, challenge = params["redirect_uri"], params["code_challenge"]
         code = self._codes.issue(grant, redirect_uri=redirect_uri, challenge=challenge, now=self._now())
-        return _redirect(params, {"code": code})
+        return self._redirect(params, {"code": code})
 
     async def device_authorization(self, request: web.Request) -> web.Response:
         params = await _form(request)
@@ -157,9 +171,23 @@ class _Issuer:
                 )
             case grant_type if grant_type == _DEVICE_GRANT:
                 grant = self._devices.redeem(_required(params, "device_code"), client_id=client_id, now=now)
+            case "refresh_token":
+                spent = _required(params, "refresh_token")
+                grant, refresh_token = self._refresh_tokens.redeem(spent, client_id=client_id, now=now)
+                return _no_store({**self._tokens(grant, now), "refresh_token": refresh_token})
             case _:
-                raise OAuthError("unsupported_grant_type", f"use authorization_code or {_DEVICE_GRANT}")
-        return _no_store(self._tokens(grant, now))
+                raise OAuthError("unsupported_grant_type", f"use authorization_code, refresh_token or {_DEVICE_GRANT}")
+        tokens = self._tokens(grant, now)
+        # OpenID Connect Core 1.0 section 11.
+        if "offline_access" in grant.scope.split():
+            tokens["refresh_token"] = self._refresh_tokens.issue(grant, now=now)
+        return _no_store(tokens)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        params = await _form(request)
+        # RFC 7009 section 2.2: a token that is not known is answered alike.
+        self._refresh_tokens.revoke(_required(params, "token"), client_id=_required(params, "client_id"))
+        return web.Response(headers={"Cache-Control": "no-store"})
 
     def _tokens(self, grant: Grant, now: float) -> dict[str, object]:
         def sign(audience: str, extra: dict[str, str]) -> str:
@@ -181,6 +209,13 @@ class _Issuer:
             "access_token": sign(self._audience, {"client_id": grant.client_id, "scope": grant.scope}),
             "id_token": sign(grant.client_id, {} if grant.nonce is None else {"nonce": grant.nonce}),
         }
+
+    def _redirect(self, params: Mapping[str, str], answer: Mapping[str, str]) -> web.Response:
+        # The Location is written as it was asked for: a URL class would normalise it, and clients compare.
+        uri, state = params["redirect_uri"], {"state": params["state"]} if "state" in params else {}
+        location = f"{uri}{'&' if '?' in uri else '?'}{urlencode({**answer, **state, 'iss': self._issuer})}"
+        headers = {"Location": location, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+        return web.Response(status=303, headers=headers)
 
     def _known(self, user: str | None) -> str:
         if user is None or user not in self._users:
@@ -218,14 +253,6 @@ def _request_fault(params: Mapping[str, str]) -> OAuthError | None:
     if not _CHALLENGE.fullmatch(params.get("code_challenge", "")):
         return OAuthError("invalid_request", "code_challenge must be 43 characters of base64url")
     return None
-
-
-def _redirect(params: Mapping[str, str], answer: Mapping[str, str]) -> web.Response:
-    # The Location is written as it was asked for: a URL class would normalise it, and clients compare.
-    uri, state = params["redirect_uri"], {"state": params["state"]} if "state" in params else {}
-    location = f"{uri}{'&' if '?' in uri else '?'}{urlencode({**answer, **state})}"
-    headers = {"Location": location, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    return web.Response(status=303, headers=headers)
 
 
 async def _form(request: web.Request) -> dict[str, str]:

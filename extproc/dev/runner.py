@@ -17,12 +17,14 @@ from pathlib import Path
 
 import aiohttp
 
+from extproc.certificates import operations as certificates
 from extproc.dev import files, idp, keys, upstream, users, web
 from extproc.errors import ConfigError, ExtprocError
 
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 _RESTART_SECONDS = 0.5
+_RENEWAL_SECONDS = 3600.0
 _MAX_STARTS = 5
 """Starts within a minute after which a process is taken to be broken."""
 
@@ -68,11 +70,20 @@ async def run(state: Path, ports: files.Ports, upstream_url: str | None, announc
         await _ready(state, ports, stop)
         if not stop.is_set():
             announce(_banner(state, ports, upstream_url))
+        renewal = asyncio.create_task(_renew_leaves(state))
         failed.add_done_callback(lambda _: stop.set())
         await stop.wait()
+        renewal.cancel()
         if failed.done():
             failed.result()
         announce("stopping ...")
+
+
+async def _renew_leaves(state: Path) -> None:
+    """Keep the certificates fresh, as a timer with `extproc ca renew` does in production."""
+    while True:
+        await asyncio.sleep(_RENEWAL_SECONDS)
+        await asyncio.to_thread(certificates.ensure, state / "ca", (), time.time())
 
 
 @asynccontextmanager
@@ -177,7 +188,7 @@ async def _answers(session: aiohttp.ClientSession, url: str, expected: int) -> b
 
 
 def _check_free(ports: files.Ports, *, demo: bool) -> None:
-    wanted = {ports.http, ports.https, ports.issuer, ports.ops, ports.admin, ports.console}
+    wanted = {ports.http, ports.https, ports.issuer, ports.ops, ports.admin, ports.console, ports.proxy}
     wanted |= {ports.upstream} if demo else set()
     taken = [port for port in sorted(wanted) if not _free(port)]
     if taken:
@@ -198,7 +209,8 @@ def _banner(state: Path, ports: files.Ports, upstream_url: str | None) -> str:
     gateway = f"http://127.0.0.1:{ports.http}"
     sent_to = upstream_url or f"http://127.0.0.1:{ports.upstream} (demo)"
     return (
-        f"ready  gateway {gateway} and https://127.0.0.1:{ports.https}  issuer {ports.issuer_url}  upstream {sent_to}  "
+        f"ready  gateway {gateway} and https://127.0.0.1:{ports.https}  forward proxy http://127.0.0.1:{ports.proxy}  "
+        f"issuer {ports.issuer_url}  upstream {sent_to}  "
         f"metrics http://127.0.0.1:{ports.ops}/metrics  approvals http://127.0.0.1:{ports.console}/api/v1/approvals  "
         f"state {state}\n\n"
         "Try it in a second shell:\n\n"
@@ -207,5 +219,7 @@ def _banner(state: Path, ports: files.Ports, upstream_url: str | None) -> str:
         f'  curl -sN {gateway}/chat/completions -H "Authorization: Bearer $TOKEN" \\\n'
         '    -d \'{"model":"gpt-5","stream":true,"messages":[{"role":"user","content":"count to 5"}]}\'\n'
         "  .venv/bin/extproc sessions list\n\n"
+        "With a real client, signed in as a person (docs/clients.md):\n\n"
+        f"  .venv/bin/extproc login {gateway} && .venv/bin/extproc run -- copilot\n\n"
         "Ctrl-C stops everything."
     )

@@ -20,15 +20,28 @@ from aiohttp.typedefs import Handler
 from extproc.dev.upstream_chat import ChatWire
 from extproc.dev.upstream_completions import CompletionsWire
 from extproc.dev.upstream_embeddings import EmbeddingsWire
-from extproc.dev.upstream_github import Credentials, GitHub, contents, issues, pull_request, repository, user
+from extproc.dev.upstream_github import (
+    Credentials,
+    GitHub,
+    content_exclusion,
+    contents,
+    embeddings_models,
+    issues,
+    mcp_registry,
+    nothing_set,
+    pull_request,
+    releases,
+    repository,
+    user,
+)
 from extproc.dev.upstream_graphql import graphql
 from extproc.dev.upstream_mcp import McpServer
 from extproc.dev.upstream_messages import CountTokensWire, MessagesWire
 from extproc.dev.upstream_model import ModelEndpoint, Wire
-from extproc.dev.upstream_models import models, no_web_socket
+from extproc.dev.upstream_models import agents, models, no_web_socket
 from extproc.dev.upstream_responses import ResponsesWire
+from extproc.dev.upstream_telemetry import experiments, report
 
-DEFAULT_API_URL = "http://127.0.0.1:8090"
 _SEEN_REQUESTS = 200
 _SEEN_BODY_BYTES = 256 * 1024  # a longer body is told by its length only, which bounds what we keep to 50 MiB
 _MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -43,6 +56,8 @@ _WIRES: Mapping[str, Wire] = {
     "/completions": CompletionsWire(),
     "/embeddings": EmbeddingsWire(),
 }
+# To Copilot CLI a 404 says that the account's organization has set nothing there.
+_NOT_SET = ("/copilot_internal/managed_settings", "/copilot_internal/team_customizations")
 
 
 def make_app(
@@ -50,13 +65,12 @@ def make_app(
     *,
     delay_seconds: float,
     now: Callable[[], float],
-    api_url: str = DEFAULT_API_URL,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> web.Application:
     """Build the upstream.
 
     `accepted_tokens` returns the GitHub tokens (without the scheme) that are good at this moment, `delay_seconds` lies
-    between streamed events, `now` tells Unix seconds, `api_url` is what token answers name as the Copilot API.
+    between streamed events, `now` tells Unix seconds.
     """
     credentials = Credentials(accepted_tokens, now)
     seen = _Seen()
@@ -68,8 +82,10 @@ def make_app(
             web.get(_SEEN_PATH, seen.show),
             web.delete(_SEEN_PATH, seen.clear),
             web.get("/_ping", _ping),
+            web.get("/telemetry", experiments),
+            web.post("/telemetry", report),
             *_copilot(credentials, delay_seconds, now, sleep),
-            *_github(credentials, GitHub(credentials, api_url, now)),
+            *_github(credentials, GitHub(credentials, now)),
             web.route("*", "/{rest:.*}", _not_found),
         ]
     )
@@ -83,7 +99,9 @@ def _copilot(
         return web.route(method, path, _guarded(handler, credentials.is_copilot))
 
     yield route("GET", "/models", models)
+    yield route("GET", "/agents", agents)
     yield route("GET", "/responses", no_web_socket)
+    yield route("GET", "/agents/swe/internal/memory/v0/enabled", nothing_set)
     for path, wire in _WIRES.items():
         yield route("POST", path, ModelEndpoint(wire, delay_seconds, now, sleep).handle)
     # The server writes its own messages; only how they are sent is shared.
@@ -100,10 +118,16 @@ def _github(credentials: Credentials, github: GitHub) -> Iterator[web.RouteDef]:
 
     yield rest("/copilot_internal/v2/token", github.copilot_token)
     yield rest("/copilot_internal/user", github.copilot_user)
+    yield rest("/copilot_internal/content_exclusion", content_exclusion)
+    for path in _NOT_SET:
+        yield rest(path, nothing_set)
+    yield rest("/copilot/mcp_registry", mcp_registry)
+    yield rest("/embeddings/models", embeddings_models)
     yield rest("/rate_limit", github.rate_limit)
     yield rest("/user", user)
     yield rest("/repos/{owner}/{repo}", repository)
     yield rest("/repos/{owner}/{repo}/issues", issues)
+    yield rest("/repos/{owner}/{repo}/releases", releases)
     yield rest("/repos/{owner}/{repo}/contents/{path:.+}", contents)
     yield rest(r"/repos/{owner}/{repo}/pulls/{number:\d{1,9}}", pull_request)
     yield web.post("/graphql", _guarded(graphql, credentials.is_github))

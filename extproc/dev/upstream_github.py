@@ -17,6 +17,8 @@ _TOKEN_SECONDS = 1800
 _REFRESH_SECONDS = 1500
 _AUTHORIZATION = re.compile(r"(bearer|token) +([!-~]+)", re.IGNORECASE)
 _LOGIN = "demo-gateway"
+_ENDPOINTS = ("api", "proxy", "telemetry")
+_QUOTAS = ("chat", "completions", "premium_interactions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """Answer GitHub's REST API; `api_url` is what the token endpoint tells clients the Copilot API is."""
+    """Answer what GitHub's REST API says to an account."""
 
     credentials: Credentials
-    api_url: str
     now: Callable[[], float]
 
-    async def copilot_token(self, _request: web.Request) -> web.Response:
+    async def copilot_token(self, request: web.Request) -> web.Response:
         """Answer GET /copilot_internal/v2/token."""
         token, expires_at = self.credentials.exchange()
         return web.json_response(
@@ -72,23 +73,28 @@ class GitHub:
                 "sku": "copilot_for_business_seat",
                 "individual": False,
                 "chat_enabled": True,
-                "endpoints": self._endpoints(),
+                "endpoints": _endpoints(request),
             }
         )
 
-    async def copilot_user(self, _request: web.Request) -> web.Response:
+    async def copilot_user(self, request: web.Request) -> web.Response:
         """Answer GET /copilot_internal/user."""
-        unlimited = {"unlimited": True, "entitlement": 0, "remaining": 0, "percent_remaining": 100.0}
         return web.json_response(
             {
                 "login": _LOGIN,
                 "copilot_plan": "business",
                 "access_type_sku": "copilot_for_business_seat",
+                "assigned_date": "2025-01-01T00:00:00Z",
+                "can_signup_for_limited": False,
                 "chat_enabled": True,
+                "copilotignore_enabled": True,
+                "is_mcp_enabled": True,
                 "organization_login_list": ["demo"],
+                "organization_list": [{"login": "demo", "name": "Demo"}],
                 "quota_reset_date": "2030-01-01",
-                "quota_snapshots": dict.fromkeys(("chat", "completions", "premium_interactions"), unlimited),
-                "endpoints": self._endpoints(),
+                "quota_reset_date_utc": "2030-01-01T00:00:00Z",
+                "quota_snapshots": {name: _unlimited(name) for name in _QUOTAS},
+                "endpoints": _endpoints(request),
             }
         )
 
@@ -96,9 +102,6 @@ class GitHub:
         """Answer GET /rate_limit."""
         core = {"limit": 5000, "used": 0, "remaining": 5000, "reset": int(self.now()) + 3600}
         return web.json_response({"resources": {"core": core}, "rate": core})
-
-    def _endpoints(self) -> dict[str, str]:
-        return dict.fromkeys(("api", "proxy", "telemetry"), self.api_url)
 
 
 async def user(_request: web.Request) -> web.Response:
@@ -160,6 +163,64 @@ async def pull_request(request: web.Request) -> web.Response:
             "head": {"ref": f"demo-{number}", "sha": f"{number:040x}", "repo": _repository(request)},
         }
     )
+
+
+async def content_exclusion(request: web.Request) -> web.Response:
+    """Answer GET /copilot_internal/content_exclusion?repos=URL,URL: for each repository that nothing is excluded."""
+    repositories = [name for name in request.query.get("repos", "").split(",") if name]
+    rules = {"rules": [], "last_updated_at": "2025-01-01T00:00:00Z", "scope": "all"}
+    return web.json_response([rules for _ in repositories])
+
+
+async def mcp_registry(_request: web.Request) -> web.Response:
+    """Answer GET /copilot/mcp_registry: the organization names none, so that clients may use any MCP server."""
+    return web.json_response({"mcp_registries": []})
+
+
+async def embeddings_models(_request: web.Request) -> web.Response:
+    """Answer GET /embeddings/models."""
+    return web.json_response({"models": [{"id": "metis-1024-I16-Binary", "dimensions": 1024, "active": True}]})
+
+
+async def releases(request: web.Request) -> web.Response:
+    """Answer GET /repos/{owner}/{repo}/releases with one release; it is old, so that no client updates itself."""
+    release = {
+        "id": 1,
+        "tag_name": "v0.0.1",
+        "name": "0.0.1",
+        "draft": False,
+        "prerelease": False,
+        "published_at": "2025-01-01T00:00:00Z",
+        "html_url": f"{_repository(request)['html_url']}/releases/tag/v0.0.1",
+        "body": "A release of the demo upstream.",
+        "assets": [],
+    }
+    return web.json_response([release])
+
+
+async def nothing_set(_request: web.Request) -> web.Response:
+    """Answer that an account has none of what is asked, to those who may ask."""
+    return web.json_response({"message": "Not Found", "status": "404"}, status=404)
+
+
+def _endpoints(request: web.Request) -> dict[str, str]:
+    """Return where the Copilot API is: GitHub's own hosts for one who takes us for GitHub, else where we were asked."""
+    if request.host == "api.github.com":
+        return {name: f"https://{name}.business.githubcopilot.com" for name in _ENDPOINTS}
+    return dict.fromkeys(_ENDPOINTS, f"{request.scheme}://{request.host}")
+
+
+def _unlimited(quota: str) -> dict[str, Any]:
+    return {
+        "quota_id": quota,
+        "unlimited": True,
+        "entitlement": 0,
+        "remaining": 0,
+        "quota_remaining": 0.0,
+        "percent_remaining": 100.0,
+        "overage_count": 0,
+        "overage_permitted": False,
+    }
 
 
 def _repository(request: web.Request) -> dict[str, Any]:

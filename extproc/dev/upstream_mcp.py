@@ -54,7 +54,8 @@ class McpServer:
             return message
         if message["method"] == "initialize":
             return self._initialize(message)
-        if fault := self._session_fault(request):
+        # Versions after ours have no sessions and begin with this; that we do not know it says to a client what we are.
+        if message["method"] != "server/discover" and (fault := self._session_fault(request)):
             return fault
         if "id" not in message:
             return web.Response(status=202)

@@ -8,19 +8,35 @@ from aiohttp import web
 
 _CHAT, _RESPONSES, _MESSAGES = "/chat/completions", "/responses", "/v1/messages"
 # A client that sees `ws:` would speak in frames that no HTTP filter sees: the gateway must take it out.
+_WEB_SOCKET = "ws:/responses"
+# Clients refuse a name that they do not know, and choose how to ask from the endpoints: Copilot CLI 1.0.102 takes all
+# three, editors and opencode ask gpt-4.1 and gpt-5.4-mini for titles and follow-up questions.
 _MODELS = {
-    "gpt-5": ("Azure OpenAI", [_CHAT, _RESPONSES, "ws:/responses"]),
-    "gpt-5-mini": ("Azure OpenAI", [_CHAT, _RESPONSES, "ws:/responses"]),
+    "gpt-5": ("Azure OpenAI", [_CHAT, _RESPONSES, _WEB_SOCKET]),
+    "gpt-5-mini": ("Azure OpenAI", [_CHAT, _RESPONSES, _WEB_SOCKET]),
+    "gpt-5.4-mini": ("Azure OpenAI", [_RESPONSES, _WEB_SOCKET]),
+    "gpt-5.5": ("Azure OpenAI", [_RESPONSES, _WEB_SOCKET]),
     "gpt-4.1": ("Azure OpenAI", [_CHAT]),
     "claude-sonnet-4.5": ("Anthropic", [_CHAT, _MESSAGES]),
+    "claude-sonnet-4.6": ("Anthropic", [_CHAT, _MESSAGES]),
     "gemini-2.5-pro": ("Google", [_CHAT]),
+    "gemini-3.8-flash": ("Google", [_CHAT]),
 }
+_GHOST_TEXT_MODEL = "gpt-41-copilot"
 
 
 async def models(_request: web.Request) -> web.Response:
     """Answer GET /models."""
     data = [_model(name, vendor, endpoints) for name, (vendor, endpoints) in _MODELS.items()]
+    # What completes lines as they are typed: asked at `/v1/engines/{engine}/completions`, chosen by no person.
+    ghost = _model(_GHOST_TEXT_MODEL, "Azure OpenAI", []) | {"model_picker_enabled": False}
+    data.append(ghost | {"capabilities": ghost["capabilities"] | {"type": "completion"}})
     return web.json_response({"object": "list", "data": data})
+
+
+async def agents(_request: web.Request) -> web.Response:
+    """Answer GET /agents: there are none beside the models."""
+    return web.json_response({"agents": []})
 
 
 async def no_web_socket(_request: web.Request) -> web.Response:

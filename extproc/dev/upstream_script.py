@@ -1,4 +1,4 @@
-"""What the demo upstream answers: decided by words in the last user message, the same for the same words. Pure.
+r"""What the demo upstream answers: decided by words in the last user message, the same for the same words. Pure.
 
 Anywhere in the prompt:
 
@@ -7,10 +7,18 @@ Anywhere in the prompt:
 | (none of these)    | a short text that repeats the question, white space collapsed, at most 80 words            |
 | `count to N`       | the numbers 1 to N (at most 1000), one event each                                          |
 | `create FILE`      | a call of an offered tool that writes files (FILE holds a dot or a slash), in fragments    |
-| `edit FILE`        | the same with an offered tool that edits files                                             |
+| `create FILE       | the same with "text" and a newline at its end                                              |
+| containing "text"` |                                                                                            |
+| `edit FILE`        | a call of an offered tool that edits files                                                 |
+| `edit FILE         | the same that works on a file that has "old" once; a tool that takes patches replaces      |
+| replacing "old"    | whole lines                                                                                |
+| with "new"`        |                                                                                            |
 | `use a tool`       | a call of an offered tool: one that writes files, else the first                           |
 | `echo credential`  | the Authorization header it got: in the text whole, then split over events, and as the     |
 |                    | response header `x-echo-authorization`                                                     |
+
+Quotation marks are ", ' or `; `\n` in them is a newline. A relative FILE is taken to lie in the working directory
+that the client tells the model, if it does.
 
 Only as the first words of the prompt, alone or one after the other (`slow reset count to 20`), since people also ask
 why a test fails and what git reset does:
@@ -32,16 +40,15 @@ call the same tool for ever.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal
 
 from extproc.conversation import ToolCall
 from extproc.dev import upstream_leak
+from extproc.dev.upstream_orders import Order, find_order, offered_tools, tool_call, tool_for, working_directory
 
 _MAX_COUNT = 1000
 _MAX_WORDS = 80
@@ -51,13 +58,10 @@ _FRAGMENT = 7  # characters: small enough that paths and secrets straddle events
 _ENCODINGS = ("gzip", "deflate", "br", "zstd")
 _MODES = {"fail", "html", "long", "slow", "reset", "leak", *_ENCODINGS}
 _FILLERS = {"please", "and"}
-_CREATE_TOOLS = ("create", "create_file", "write", "apply_patch")
-_EDIT_TOOLS = ("edit", "replace_string_in_file", "str_replace", "insert_edit_into_file", "apply_patch")
-_FILE_ORDER = re.compile(
-    r"\b(create|edit)\s+(?:(?:a|the)\s+)?(?:file\s+)?[`'\"]?([\w./~-]*[./][\w./~-]*\w)", re.IGNORECASE
-)
 # Clients wrap what they add for the model (date, reminders) in such blocks; the user did not write it.
 _CLIENT_BLOCK = re.compile(r"<([a-z]+(?:[_-][a-z]+)+)>.*?</\1>", re.DOTALL)
+# Copilot's language server writes so much around the prompt that it marks what the user wrote.
+_USER_REQUEST = re.compile(r"<userRequest>(.*?)</userRequest>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +106,24 @@ def script_for(messages: list[Any], tools: list[Any], authorization: str) -> Scr
         return Script(instead="fail" if "fail" in modes else "html")
     is_done = _ends_with_tool_result(messages)
     echo, leak = _says(question, "echo credential"), "leak" in modes and not is_done
-    offered = {} if is_done else _offered(tools)
+    offered = {} if is_done else offered_tools(tools)
     order = _order(question, leak=leak)
-    tool = None if order is None else _tool(order[0], offered, any_tool=_says(question, "use a tool"))
-    tool_call = None if order is None or tool is None else _tool_call(tool, order[1], offered[tool], leak=leak)
+    tool = None if order is None else tool_for(order, offered, any_tool=_says(question, "use a tool"))
+    call = None
+    if order is not None and tool is not None:
+        secrets = upstream_leak.assignments(order.file) if leak else ""
+        call = tool_call(tool, order, offered[tool], working_directory(map(text_of, messages)), secrets=secrets)
     pieces: tuple[str, ...] = ()
     if leak:
         pieces = tuple(fragments(f"This is what I found:\n\n{upstream_leak.assignments(question)}\nThat is all."))
-    elif tool_call is None and echo:
+    elif call is None and echo:
         pieces = ("Your credential is ", authorization, ", in parts: ", *fragments(authorization), ".")
-    elif tool_call is None:
+    elif call is None:
         pieces = _text(question, messages, modes)
     return Script(
         pieces=pieces,
         reasoning=_reasoning(question, leak=leak),
-        tool_call=tool_call,
+        tool_call=call,
         is_custom=tool is not None and offered[tool] is None,
         echo_authorization=echo,
         slow="slow" in modes,
@@ -147,7 +154,7 @@ def _text(question: str, messages: list[Any], modes: set[str]) -> tuple[str, ...
         return tuple(f"{number} " for number in numbers)
     if "long" in modes:
         return tuple(f"word{number} " for number in range(1, _LONG_EVENTS + 1))
-    if _says(question, "use a tool") or _FILE_ORDER.search(question):
+    if _says(question, "use a tool") or find_order(question):
         return _words("I would use a tool for that, but this request offers none that fits.")
     return _words(f"Hello! You asked: {_shortened(question)}\n\nI am the demo upstream, so this answer is scripted.")
 
@@ -155,7 +162,9 @@ def _text(question: str, messages: list[Any], modes: set[str]) -> tuple[str, ...
 def _question(messages: list[Any]) -> str:
     for message in reversed(messages):
         if isinstance(message, dict) and message.get("role") == "user":
-            return _CLIENT_BLOCK.sub("", text_of(message)).strip()
+            text = text_of(message)
+            request = _USER_REQUEST.search(text)
+            return _CLIENT_BLOCK.sub("", request[1] if request else text).strip()
     return ""
 
 
@@ -169,52 +178,10 @@ def _reasoning(question: str, *, leak: bool) -> tuple[str, ...]:
     return _words(f"They ask {len(question.split())} words. I follow the script.")
 
 
-def _order(question: str, *, leak: bool) -> tuple[str, str] | None:
-    """Return the verb and the file of an order to write one."""
-    if order := _FILE_ORDER.search(question):
-        return order[1].lower(), order[2]
-    return ("create", "demo.txt") if leak or _says(question, "use a tool") else None
-
-
-def _tool(verb: str, offered: Mapping[str, list[str] | None], *, any_tool: bool) -> str | None:
-    wanted = [name for name in (_CREATE_TOOLS if verb == "create" else _EDIT_TOOLS) if name in offered]
-    return next(iter(wanted + list(offered) if any_tool else wanted), None)
-
-
-def _tool_call(tool: str, file: str, parameters: list[str] | None, *, leak: bool) -> ToolCall:
-    text = f"# {file}\nwritten = 'by the demo upstream'\n" + (upstream_leak.assignments(file) if leak else "")
-    added = "".join(f"+{line}\n" for line in text.splitlines())
-    patch = f"*** Begin Patch\n*** Add File: {file}\n{added}*** End Patch\n"
-    arguments = patch if parameters is None else json.dumps(_arguments(tool, file, parameters, text, patch))
-    call_id = hashlib.sha256(f"{tool}{arguments}".encode()).hexdigest()[:24]
-    return ToolCall(f"call_{call_id}", tool, arguments)
-
-
-def _offered(tools: list[Any]) -> dict[str, list[str] | None]:
-    """Return the parameter names of each tool by its name; None for a custom tool, which takes free text."""
-    offered: dict[str, list[str] | None] = {}
-    for tool in tools:
-        for kind in ("function", "custom"):
-            named = tool.get(kind) if isinstance(tool, dict) else None
-            if isinstance(named, dict) and isinstance(named.get("name"), str):
-                schema = named.get("parameters")
-                properties = schema.get("properties") if isinstance(schema, dict) else None
-                names = list(properties) if isinstance(properties, dict) else []
-                offered[named["name"]] = names if kind == "function" else None
-    return offered
-
-
-def _arguments(tool: str, file: str, parameters: list[str], text: str, patch: str) -> Mapping[str, str]:
-    values = {
-        **dict.fromkeys(("path", "filePath"), file),
-        **dict.fromkeys(("file_text", "content", "code", "new_str", "newString"), text),
-        **dict.fromkeys(("old_str", "oldString"), "old"),
-        **dict.fromkeys(("input", "patchText"), patch),
-        **dict.fromkeys(("explanation", "description"), "asked for by the prompt"),
-    }
-    # A tool that is offered without a schema gets the parameters of Copilot CLI's tools of that name.
-    usual = ["path", "old_str", "new_str"] if tool in _EDIT_TOOLS else ["path", "file_text"]
-    return {name: values[name] for name in parameters or usual if name in values}
+def _order(question: str, *, leak: bool) -> Order | None:
+    if order := find_order(question):
+        return order
+    return Order("create", "demo.txt") if leak or _says(question, "use a tool") else None
 
 
 def _modes(question: str) -> set[str]:

@@ -27,6 +27,11 @@ _HEADERS: Final = {
     "interaction_id": "x-interaction-id",
     "interaction_type": "x-interaction-type",
     "intent": "openai-intent",
+    "task_id": "x-agent-task-id",
+    "vision_request": "copilot-vision-request",
+    "api_version": "x-github-api-version",
+    "anthropic_version": "anthropic-version",
+    "anthropic_beta": "anthropic-beta",
 }
 _HEAD_OF_REQUEST: Final = ("method", "host", "path", "upstream", "endpoint", "repository", "body_bytes")
 _HEAD_OF_RESPONSE: Final = ("status", "upstream_status", "content_type", "body_bytes")
@@ -71,7 +76,7 @@ def _entry(document: Mapping[str, Any]) -> dict[str, Any]:
     closed = max(timing.get("closed") or 0.0, 0.0)
     # Null where the exchange was refused: nothing was sent, and all the time went by before the answer.
     answered = min(closed, timing["response_headers"]) if timing.get("response_headers") is not None else closed
-    own = ("id", "principal", "decision", "outcome", "error", "findings", "approvals", "entry")
+    own = ("id", "turn", "principal", "decision", "outcome", "error", "findings", "approvals", "entry")
     return {
         "pageref": document["session"],
         "startedDateTime": _time(document["opened_at"]),

@@ -69,8 +69,11 @@ def _exchange(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    request, decision = document["request"], document.get("decision") or {}
+    request, decision, turn = document["request"], document.get("decision") or {}, document.get("turn") or {}
     yield "exchange", document["id"]
+    for name, value in (("turn", "id"), ("retry of", "retry_of"), ("purpose", "purpose")):
+        if turn.get(value):
+            yield name, turn[value]
     yield "request", f"{request.get('method')} {request.get('host')}{request.get('path')}"
     for name, value in (("model", request.get("model")), ("repository", request.get("repository"))):
         if value:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 
 from extproc.errors import Code, Refusal
-from extproc.identity.token import COMPACT_FORM, MAX_TOKEN_BYTES
+from extproc.identity.gateway_token import is_gateway_token
+from extproc.identity.token import COMPACT_FORM, MAX_TOKEN_BYTES, SIGN_IN
 from extproc.secret import Secret
 
 # Copilot CLI only accepts tokens that begin like GitHub's own; a JWT never does, since it begins with `{"` encoded.
@@ -17,34 +18,35 @@ _GITHUB_PREFIX = re.compile(r"gho_|ghu_|ghs_|github_pat_")
 # In the order in which they decide.
 _AUTHORIZATION_HEADERS = (
     ("x-gateway-authorization", frozenset({"bearer"})),
-    ("authorization", frozenset({"bearer", "token"})),
+    ("authorization", frozenset({"bearer", "token", "basic"})),
 )
-_MESSAGES_PATH = "/v1/messages"
+_CONNECT_SCHEMES = frozenset({"bearer", "basic"})
+_MESSAGES_PATHS = {"/v1/messages", "/v1/messages/count_tokens"}
 
 
 def present(
     headers: Sequence[tuple[str, str]], *, path: str, connect_authorization: str | None = None
 ) -> Secret | Refusal:
-    """Return the token that the caller presents, without the prefix that imitates GitHub's tokens.
+    """Return the token that the caller presents: a JWT, without a prefix that imitates GitHub's, or a gateway's token.
 
     `headers` are lower-case names and values in order, possibly repeated; `path` is the request target, with or
     without its query; `connect_authorization` is the Proxy-Authorization of the CONNECT around the request. The first
     source that is present decides: a malformed one is refused, never skipped for the next.
     """
     if connect_authorization is not None:
-        return _checked("Proxy-Authorization", _connect_credential(connect_authorization))
+        return _checked("Proxy-Authorization", _credential(connect_authorization, _CONNECT_SCHEMES))
     for name, schemes in _AUTHORIZATION_HEADERS:
         values = [value for header, value in headers if header == name]
         if values:
             return _only(name, [_credential(value, schemes) for value in values])
-    if path.partition("?")[0] == _MESSAGES_PATH:
+    if path.partition("?")[0] in _MESSAGES_PATHS:
         keys = [value for header, value in headers if header == "x-api-key"]
         if keys:
             return _only("x-api-key", [key.strip(" ") for key in keys])
     return Refusal(
         401,
         Code.IDENTITY_MISSING,
-        "No token was presented: send one of your identity provider as 'Authorization: Bearer <token>'.",
+        f"No token was presented: {SIGN_IN}, or send one of your identity provider as 'Authorization: Bearer <token>'.",
     )
 
 
@@ -57,16 +59,19 @@ def _only(name: str, credentials: Sequence[str | None]) -> Secret | Refusal:
 def _checked(source: str, credential: str | None) -> Secret | Refusal:
     if credential is None:
         return Refusal(
-            401, Code.IDENTITY_MALFORMED, f"The {source} header is not of the form '<scheme> <token>' expected here."
+            401,
+            Code.IDENTITY_MALFORMED,
+            f"The {source} header is not of the form '<scheme> <token>' expected here; {SIGN_IN}.",
         )
     token = _GITHUB_PREFIX.sub("", credential, count=1) if _GITHUB_PREFIX.match(credential) else credential
     if len(token) > MAX_TOKEN_BYTES:
         return Refusal(401, Code.IDENTITY_MALFORMED, f"The token in {source} is longer than {MAX_TOKEN_BYTES} bytes.")
-    if not COMPACT_FORM.fullmatch(token):
+    if not COMPACT_FORM.fullmatch(token) and not is_gateway_token(token):
         return Refusal(
             401,
             Code.IDENTITY_MALFORMED,
-            f"The credential in {source} is not a JWT of your identity provider; GitHub's own tokens do not count.",
+            f"The credential in {source} is not a token of your identity provider or of this gateway, and GitHub's"
+            f" own do not count; {SIGN_IN}.",
         )
     return Secret(token)
 
@@ -74,14 +79,13 @@ def _checked(source: str, credential: str | None) -> Secret | Refusal:
 def _credential(value: str, schemes: frozenset[str]) -> str | None:
     """Split `scheme SP credential` (RFC 9110 section 11.4); the scheme is compared without case."""
     scheme, _, credential = value.strip(" ").partition(" ")
-    return credential.lstrip(" ") if scheme.lower() in schemes else None
+    if scheme.lower() not in schemes:
+        return None
+    return _password(credential.lstrip(" ")) if scheme.lower() == "basic" else credential.lstrip(" ")
 
 
-def _connect_credential(value: str) -> str | None:
-    """Accept Bearer, or Basic with the token as the password, which is what a proxy URL can carry (RFC 7617)."""
-    basic = _credential(value, frozenset({"basic"}))
-    if basic is None:
-        return _credential(value, frozenset({"bearer"}))
+def _password(basic: str) -> str | None:
+    """Return the password, which may have colons (RFC 7617): what a proxy's URL, git and some SDKs put a token in."""
     try:
         _user, colon, password = base64.b64decode(basic, validate=True).decode().partition(":")
     except (binascii.Error, ValueError):

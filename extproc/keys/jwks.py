@@ -13,7 +13,7 @@ from jwt import PyJWK
 from extproc.address import url_fault
 from extproc.errors import Code, Refused
 from extproc.identity.issuers import Issuer
-from extproc.identity.token import refused
+from extproc.identity.token import SIGN_IN, refused
 from extproc.keys.fetch import FetchFailed, fetch_json
 from extproc.keys.keyset import KeySet
 
@@ -163,5 +163,5 @@ def _unavailable() -> Refused:
 
 def _unknown() -> Refused:
     return refused(
-        Code.IDENTITY_KEY_UNKNOWN, "The token is signed with a key that its issuer does not publish; sign in again."
+        Code.IDENTITY_KEY_UNKNOWN, f"The token is signed with a key that its issuer does not publish; {SIGN_IN}."
     )

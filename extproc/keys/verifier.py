@@ -11,11 +11,12 @@ import aiohttp
 from jwt import PyJWK, PyJWS
 from jwt.exceptions import InvalidAlgorithmError, InvalidKeyError, InvalidSignatureError, PyJWTError
 
-from extproc.errors import Code, ConfigError
+from extproc.errors import Code, ConfigError, Refused
 from extproc.identity.claims import needs_groups, principal_of
+from extproc.identity.gateway_token import GatewayTokens, is_gateway_token
 from extproc.identity.issuers import ASYMMETRIC, EntraIssuer, Issuer
 from extproc.identity.principal import Principal
-from extproc.identity.token import check_claims, parse, refused
+from extproc.identity.token import SIGN_IN, check_claims, parse, refused
 from extproc.keys.jwks import JwksSource, KeyLimits
 from extproc.keys.lru import ExpiringLru
 from extproc.secret import Secret
@@ -41,7 +42,7 @@ class VerifierLimits:
 
 
 class Verifier:
-    """Verify tokens of the trusted issuers; each issuer's tokens only with that issuer's keys.
+    """Verify tokens of the trusted issuers, each issuer's only with that issuer's keys, and the gateway's own.
 
     Not checked: whether a token was revoked before its `exp`, and whether it is bound to a sender (RFC 8705, RFC 9449).
     """
@@ -55,6 +56,7 @@ class Verifier:
         graph: GroupSource | None = None,
         limits: VerifierLimits = VerifierLimits(),
         key_limits: KeyLimits | None = None,
+        gateway_tokens: GatewayTokens | None = None,
     ) -> None:
         self._issuers: dict[str, tuple[Issuer, JwksSource]] = {}
         for issuer in issuers:
@@ -66,6 +68,7 @@ class Verifier:
             raise ConfigError("at least one trusted issuer is required")
         self._now = now
         self._graph = graph
+        self._gateway_tokens = gateway_tokens
         self._limits = limits
         self._principals: ExpiringLru[bytes, Principal] = ExpiringLru(limits.entries)
 
@@ -79,22 +82,7 @@ class Verifier:
         if principal is not None:
             return principal
         text = token.reveal()
-        unverified = parse(text)
-        trusted = self._issuers.get(unverified.issuer)
-        if trusted is None:
-            raise refused(Code.IDENTITY_ISSUER, "The token was issued by somebody this gateway does not trust.")
-        issuer, source = trusted
-        if unverified.algorithm not in issuer.algorithms:
-            raise refused(
-                Code.IDENTITY_ALGORITHM, "The token is signed with an algorithm that is not allowed for its issuer."
-            )
-        key = await source.key(unverified.key_id, unverified.algorithm)
-        _check_signature(text, key, unverified.algorithm)
-        # From here on the claims are the issuer's own words.
-        expiry = check_claims(issuer, unverified.claims, self._now())
-        principal = principal_of(issuer, unverified.claims)
-        if needs_groups(issuer, unverified.claims):
-            principal = replace(principal, groups=await self._groups(issuer, principal))
+        principal, expiry = self._own(text) if is_gateway_token(text) else await self._issued(text)
         self._principals.put(_fingerprint(token), principal, min(expiry, self._now() + self._limits.cached_for))
         return principal
 
@@ -107,6 +95,36 @@ class Verifier:
         for _, source in self._issuers.values():
             await source.aclose()
 
+    def _own(self, text: str) -> tuple[Principal, float]:
+        """Return whom a gateway's token is for, and when it expires."""
+        if self._gateway_tokens is None:
+            raise _not_trusted()
+        found = self._gateway_tokens.read(text, self._now())
+        # Gateways that share a key need not trust the same issuers, and an issuer may be trusted no longer.
+        if found.principal.issuer not in self._issuers:
+            raise _not_trusted()
+        return found.principal, found.expires_at
+
+    async def _issued(self, text: str) -> tuple[Principal, float]:
+        """Return whom an issuer's token is for, and when it expires."""
+        unverified = parse(text)
+        trusted = self._issuers.get(unverified.issuer)
+        if trusted is None:
+            raise _not_trusted()
+        issuer, source = trusted
+        if unverified.algorithm not in issuer.algorithms:
+            raise refused(
+                Code.IDENTITY_ALGORITHM, "The token is signed with an algorithm that is not allowed for its issuer."
+            )
+        key = await source.key(unverified.key_id, unverified.algorithm)
+        _check_signature(text, key, unverified.algorithm)
+        # From here on the claims are the issuer's own words.
+        expiry = check_claims(issuer, unverified.claims, self._now())
+        principal = principal_of(issuer, unverified.claims)
+        if needs_groups(issuer, unverified.claims):
+            principal = replace(principal, groups=await self._groups(issuer, principal))
+        return principal, expiry
+
     async def _groups(self, issuer: Issuer, principal: Principal) -> frozenset[str]:
         if self._graph is None or not isinstance(issuer, EntraIssuer):
             raise refused(
@@ -115,6 +133,10 @@ class Verifier:
                 503,
             )
         return await self._graph.groups(issuer.tenant, principal.subject)
+
+
+def _not_trusted() -> Refused:
+    return refused(Code.IDENTITY_ISSUER, f"The token was issued by somebody this gateway does not trust; {SIGN_IN}.")
 
 
 def _fingerprint(token: Secret) -> bytes:
@@ -127,9 +149,9 @@ def _check_signature(text: str, key: PyJWK, algorithm: str) -> None:
         _JWS.decode_complete(text, key, algorithms=[algorithm])
     except InvalidSignatureError:
         raise refused(
-            Code.IDENTITY_SIGNATURE, "The token's signature does not match its issuer's key; sign in again."
+            Code.IDENTITY_SIGNATURE, f"The token's signature does not match its issuer's key; {SIGN_IN}."
         ) from None
     except (InvalidAlgorithmError, InvalidKeyError):
         raise refused(Code.IDENTITY_ALGORITHM, "The token's algorithm does not fit its issuer's key.") from None
     except PyJWTError:
-        raise refused(Code.IDENTITY_MALFORMED, "The token is not a well-formed JWT.") from None
+        raise refused(Code.IDENTITY_MALFORMED, f"The token is not a well-formed JWT; {SIGN_IN}.") from None

@@ -58,24 +58,33 @@ def opening(
     policy_digest: str,
     client: ClientFacts,
     client_address: str | None,
+    tunnel: str | None = None,
     request: Mapping[str, Any],
     prompt: Prompt | None,
     body_bytes: int,
     findings: Sequence[Finding] = (),
     masking: Mapping[str, Any] | None = None,
+    turn: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """Build the entry that must be durable before the request leaves.
 
     `findings` are those of the prompt; `masking` says under `prompt` what looked for them, None that nobody looked.
+    `tunnel` is the decision id of the CONNECT around it, None where the client spoke to the gateway itself.
+    `turn` has `id`, `retry_of` and `purpose`; it is None where no model is asked.
     """
     return {
         "v": VERSION,
         "id": exchange_id,
         "session": session,
+        "turn": turn,
         "opened_at": opened_at,
         "principal": None if principal is None else _principal(principal),
         "decision": None if decision is None else {"id": exchange_id, **_decision(decision), "policy": policy_digest},
-        "client": {"address": client_address, **{name: getattr(client, name) for name in _CLIENT_FIELDS}},
+        "client": {
+            "address": client_address,
+            "tunnel": tunnel,
+            **{name: getattr(client, name) for name in _CLIENT_FIELDS},
+        },
         "request": {**request, "body_bytes": body_bytes, **_prompt(prompt)},
         "findings": msgspec.to_builtins(list(findings)),
         "masking": masking,
@@ -98,9 +107,11 @@ def closing(
     findings: Sequence[Finding] = (),
     masking: Mapping[str, Any] | None = None,
     approvals: Sequence[Mapping[str, Any]] = (),
+    tunnelled: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Build the entry that must be durable before the end of the response is released.
 
+    `tunnelled` is for tunnels: the bytes `received` from the client and `sent` to it.
     `findings` are those of the answer; `masking` says under `answer` what looked for them, None that nobody looked.
     """
     return {
@@ -126,6 +137,7 @@ def closing(
         "findings": msgspec.to_builtins(list(findings)),
         "masking": masking,
         "approvals": list(approvals),
+        **({} if tunnelled is None else {"tunnelled": dict(tunnelled)}),
     }
 
 

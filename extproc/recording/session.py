@@ -7,6 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 
+from extproc.recording.turn import Turns
+
 
 @dataclass(slots=True)
 class _Open:
@@ -21,9 +23,11 @@ class Sessions:
     exchanges of its own principal: a session id is what a client says, not evidence. Where the client says nothing, all
     that the same principal sends with the same client within `gap_seconds` of each other is one session; that part is
     held in memory, so a restart begins new ones. At most `limit` such sessions are remembered, the least recent go.
+    `turns` knows what belongs together within a session.
     """
 
     def __init__(self, *, gap_seconds: float, limit: int = 50_000) -> None:
+        self.turns = Turns()
         self._gap = gap_seconds
         self._limit = limit
         self._open: OrderedDict[tuple[str, str], _Open] = OrderedDict()

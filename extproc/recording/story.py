@@ -16,6 +16,7 @@ from extproc.policy import Decision
 from extproc.recording import document
 from extproc.recording.document import Outcome, Timing
 from extproc.recording.session import Sessions
+from extproc.recording.turn import WITH_TURNS, Gist, Turn
 from extproc.request import Request
 
 
@@ -31,10 +32,15 @@ class Story:
     now: float = 0.0
     request: Request | None = None
     client_address: str | None = None
+    tunnel: str | None = None
+    """The decision id of the CONNECT around the exchange."""
+    tunnelled: dict[str, int] | None = None
+    """The bytes `received` from the client and `sent` to it through a tunnel that nobody reads."""
     request_bytes: int = 0
     principal: Principal | None = None
     endpoint: Endpoint | None = None
     prompt: Prompt | None = None
+    gist: Gist | None = None
     decision: Decision | None = None
     status: int | None = None
     upstream_status: int | None = None
@@ -48,6 +54,7 @@ class Story:
     masking: dict[Direction, Any] = field(default_factory=dict)
     approvals: list[dict[str, Any]] = field(default_factory=list)
     _session: str | None = None
+    _turn: Turn | None = None
 
     def elapsed(self) -> float:
         """Return the milliseconds since the opening."""
@@ -90,16 +97,22 @@ class Story:
         request = self.request
         if request is None:
             raise ValueError("an exchange without request headers has no record")
-        client = request.client
+        client, session, endpoint = request.client, self.session(sessions), self.endpoint
+        if endpoint is not None and endpoint.kind in WITH_TURNS:
+            self._turn = sessions.turns.take(
+                self.id, session, endpoint=endpoint, client=client, gist=self.gist, now=self.now
+            )
         return document.opening(
             exchange_id=self.id,
-            session=self.session(sessions),
+            session=session,
+            turn=None if self._turn is None else self._turn.recorded(),
             opened_at=self.opened_at,
             principal=self.principal,
             decision=self.decision,
             policy_digest=policy_digest,
             client=client,
             client_address=self.client_address,
+            tunnel=self.tunnel,
             request={**request.recorded(None if self.endpoint is None else self.endpoint.kind), **shown},
             prompt=self.prompt,
             body_bytes=self.request_bytes,
@@ -109,6 +122,8 @@ class Story:
 
     def closing(self) -> dict[str, Any]:
         """Return the entry that must be durable before the end of the response is released."""
+        if self._turn is not None:
+            self._turn.failed = self.outcome is not Outcome.COMPLETED
         return document.closing(
             exchange_id=self.id,
             opened_at=self.opened_at,
@@ -124,6 +139,7 @@ class Story:
             findings=self._findings(Direction.ANSWER),
             masking=self._masking(Direction.ANSWER),
             approvals=self.approvals,
+            tunnelled=self.tunnelled,
         )
 
     def _findings(self, direction: Direction) -> list[Finding]:

@@ -15,17 +15,20 @@ import pytest
 import yaml
 
 from extproc import config, policy_file
-from extproc.dev import ca, files
+from extproc.certificates import operations as certificates
+from extproc.dev import files
 from extproc.dev.files import Ports, prepare
 from extproc.dev.runner import envoy_binary
+from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
+from extproc.tunnel import INTERCEPTED
 
 NOW = 1_760_000_000.0
 ROOT = Path(__file__).parent.parent.parent
 ENVOY = ROOT / "envoy"
 UPSTREAM = "http://127.0.0.1:8090"
-NAMES = ("envoy.yaml", "upstreams.yaml", "tls.yaml")
-PORTS = Ports(http=1, https=2, issuer=3, upstream=4, ops=5, admin=6)
+NAMES = ("envoy.yaml", "upstreams.yaml", "tls.yaml", "proxy-tls.yaml")
+PORTS = Ports(http=1, https=2, issuer=3, upstream=4, ops=5, admin=6, console=7, proxy=8)
 
 Path_ = tuple[str | int, ...]
 
@@ -67,6 +70,10 @@ def test_the_rendered_listeners_differ_only_in_addresses_and_paths(state: Path) 
     found = changes(PRODUCTION["envoy.yaml"], loaded(state / "envoy.yaml"))
     static, pipe = "static_resources", "load_assignment.endpoints.0.lb_endpoints.0.endpoint.address.pipe.path"
     listeners, tls = f"{static}.listeners", "filter_chains.0.transport_socket.typed_config.common_tls_context"
+    secret = f"{tls}.tls_certificate_sds_secret_configs.0.sds_config.path_config_source.path"
+    assert [one["name"] for one in PRODUCTION["envoy.yaml"][static]["listeners"]] == [
+        *("http", "https", "proxy", "intercepted")
+    ]
     assert {place: new for place, (_, new) in found.items()} == {
         "admin.address.socket_address.port_value": 6,
         "dynamic_resources.cds_config.path_config_source.path": str(state / "upstreams.yaml"),
@@ -74,10 +81,11 @@ def test_the_rendered_listeners_differ_only_in_addresses_and_paths(state: Path) 
         f"{listeners}.0.address.socket_address.port_value": 1,
         f"{listeners}.1.address.socket_address.address": "127.0.0.1",
         f"{listeners}.1.address.socket_address.port_value": 2,
-        f"{listeners}.1.{tls}.tls_certificate_sds_secret_configs.0.sds_config.path_config_source.path": str(
-            state / "tls.yaml"
-        ),
-        f"{static}.clusters.0.{pipe}": files.SOCKET,
+        f"{listeners}.1.{secret}": str(state / "tls.yaml"),
+        f"{listeners}.2.address.socket_address.address": "127.0.0.1",
+        f"{listeners}.2.address.socket_address.port_value": 8,
+        f"{listeners}.3.{secret}": str(state / "proxy-tls.yaml"),
+        f"{static}.clusters.2.{pipe}": files.SOCKET,
     }
 
 
@@ -94,12 +102,14 @@ def test_the_rendered_clusters_keep_their_names_and_differ_only_in_address_and_t
         assert address == {"socket_address": {"address": "127.0.0.1", "port_value": 8090}}
 
 
-def test_the_rendered_certificate_is_the_dev_cas(state: Path) -> None:
-    found = changes(PRODUCTION["tls.yaml"], loaded(state / "tls.yaml"))
+@pytest.mark.parametrize(("name", "leaf"), [("tls.yaml", "tls"), ("proxy-tls.yaml", "proxy")])
+def test_the_rendered_certificates_are_the_dev_cas(state: Path, name: str, leaf: str) -> None:
+    found = changes(PRODUCTION[name], loaded(state / name))
     assert {place.rpartition("tls_certificate.")[2]: new for place, (_, new) in found.items()} == {
-        "certificate_chain.filename": str(state / "ca" / "tls.crt"),
-        "private_key.filename": str(state / "ca" / "tls.key"),
+        "certificate_chain.filename": str(state / "ca" / f"{leaf}.crt"),
+        "private_key.filename": str(state / "ca" / f"{leaf}.key"),
     }
+    assert (state / "ca" / f"{leaf}.crt").exists()
 
 
 def test_the_rendered_settings_are_good_and_name_what_is_there(state: Path) -> None:
@@ -169,15 +179,16 @@ def validate(folder: Path, file: str = "envoy.yaml") -> None:
 
 
 def validate_whole(folder: Path) -> None:
-    """Validate the three files as one: Envoy does not look into the files that the first one only names."""
+    """Validate all files as one: Envoy does not look into the files that the first one only names."""
     validate(folder)
     whole = loaded(folder / "envoy.yaml")
     static = whole["static_resources"]
-    for name, kind in (("upstreams.yaml", "clusters"), ("tls.yaml", "secrets")):
+    for name in NAMES[1:]:
         found = loaded(folder / name)["resources"]
+        kind = "clusters" if name == "upstreams.yaml" else "secrets"
         static.setdefault(kind, []).extend({key: one[key] for key in one if key != "@type"} for one in found)
-    tls = static["listeners"][1]["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
-    del tls["tls_certificate_sds_secret_configs"][0]["sds_config"]
+    for secret in (one for one in objects(static["listeners"]) if "sds_config" in one):
+        del secret["sds_config"]
     del whole["dynamic_resources"]
     (folder / "whole.yaml").write_text(yaml.safe_dump(whole))
     validate(folder, "whole.yaml")
@@ -190,7 +201,7 @@ def test_envoy_accepts_the_rendered_files(state: Path) -> None:
 
 @pytest.mark.e2e
 def test_envoy_accepts_the_production_files(tmp_path: Path) -> None:
-    ca.ensure(tmp_path / "tls", NOW)
+    certificates.ensure(tmp_path / "tls", (), NOW)
     for name in NAMES:
         text = (ENVOY / name).read_text().replace("/etc/envoy/", f"{tmp_path}/")
         (tmp_path / name).write_text(text.replace("/etc/ssl/certs/ca-certificates.crt", f"{tmp_path}/tls/ca.pem"))
@@ -200,7 +211,12 @@ def test_envoy_accepts_the_production_files(tmp_path: Path) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("envoy.yaml", "failure_mode_allow"), ("upstreams.yaml", "connect_timeout"), ("tls.yaml", "private_key")],
+    [
+        ("envoy.yaml", "failure_mode_allow"),
+        ("upstreams.yaml", "connect_timeout"),
+        ("tls.yaml", "private_key"),
+        ("proxy-tls.yaml", "private_key"),
+    ],
 )
 def test_envoy_does_not_accept_just_anything(state: Path, name: str, key: str) -> None:
     (state / name).write_text((state / name).read_text().replace(key, f"{key}_"))
@@ -211,10 +227,35 @@ def test_envoy_does_not_accept_just_anything(state: Path, name: str, key: str) -
 # --- what the production files promise -------------------------------------------------------------------------------
 
 
+def managers_of(listener: str) -> list[dict[str, Any]]:
+    """Return the HTTP connection manager of each filter chain, which must be its only filter."""
+    (found,) = (one for one in PRODUCTION["envoy.yaml"]["static_resources"]["listeners"] if one["name"] == listener)
+    chains = [chain["filters"] for chain in found["filter_chains"]]
+    assert [[one["name"] for one in filters] for filters in chains] == [
+        ["envoy.filters.network.http_connection_manager"]
+    ] * len(chains)
+    return [one["typed_config"] for (one,) in chains]
+
+
 def managers() -> list[dict[str, Any]]:
-    listeners = PRODUCTION["envoy.yaml"]["static_resources"]["listeners"]
-    filters = [one for listener in listeners for chain in listener["filter_chains"] for one in chain["filters"]]
-    return [one["typed_config"] for one in filters]
+    """Return the managers of exchanges."""
+    return [manager for name in ("http", "https", "intercepted") for manager in managers_of(name)]
+
+
+def proxy() -> dict[str, Any]:
+    """Return the manager of CONNECTs."""
+    (manager,) = managers_of("proxy")
+    return manager
+
+
+def routes_of(manager: dict[str, Any]) -> list[dict[str, Any]]:
+    (host,) = manager["route_config"]["virtual_hosts"]
+    assert host["domains"] == ["*"]
+    return list(host["routes"])
+
+
+def seconds(duration: str) -> float:
+    return float(duration.removesuffix("s"))
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -224,18 +265,46 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
         yield from objects(child)
 
 
-def test_every_listener_has_the_same_http_connection_manager_and_nothing_beside_it() -> None:
-    assert len(managers()) == 2
-    assert managers()[0] == managers()[1]
+def test_every_way_in_but_the_proxy_has_the_same_http_connection_manager_and_nothing_beside_it() -> None:
+    listeners = PRODUCTION["envoy.yaml"]["static_resources"]["listeners"]
+    assert [(one["name"], len(one["filter_chains"])) for one in listeners] == [
+        *(("http", 1), ("https", 1), ("proxy", 1), ("intercepted", 2))
+    ]
     assert managers()[0]["@type"].endswith(".HttpConnectionManager")
+    assert [manager == managers()[0] for manager in managers()] == [True] * 4
+    assert not any("default_filter_chain" in one for one in listeners)
+
+
+def test_what_is_inside_a_tunnel_is_read_whether_it_is_encrypted_or_not() -> None:
+    listener = PRODUCTION["envoy.yaml"]["static_resources"]["listeners"][3]
+    assert listener["internal_listener"] == {}
+    assert "address" not in listener
+    assert {chain["name"]: chain["filter_chain_match"] for chain in listener["filter_chains"]} == {
+        "tls": {"transport_protocol": "tls"},
+        "plain": {"transport_protocol": "raw_buffer"},
+    }
+    assert ["transport_socket" in chain for chain in listener["filter_chains"]] == [True, False]
+    tls = [one["common_tls_context"] for one in objects(PRODUCTION["envoy.yaml"]) if "common_tls_context" in one]
+    assert len(tls) == 2
+    assert {one["tls_params"]["tls_minimum_protocol_version"] for one in tls} == {"TLSv1_2"}
+
+
+def filters_of(manager: dict[str, Any]) -> list[str]:
+    return [one["name"].removeprefix("envoy.filters.http.") for one in manager["http_filters"]]
+
+
+def check_ext_proc(settings: dict[str, Any]) -> None:
+    assert settings["failure_mode_allow"] is False
+    for weakened in ("observability_mode", "allow_mode_override", "disable_immediate_response", "route_cache_action"):
+        assert weakened not in settings
 
 
 def test_a_failing_stream_fails_the_exchange_and_all_bytes_pass_the_service() -> None:
     for manager in managers():
-        first, last = manager["http_filters"]
-        assert (first["name"], last["name"]) == ("envoy.filters.http.ext_proc", "envoy.filters.http.router")
-        settings = first["typed_config"]
-        assert settings["failure_mode_allow"] is False
+        assert filters_of(manager) == ["ext_proc", "router"]
+        settings = manager["http_filters"][0]["typed_config"]
+        check_ext_proc(settings)
+        assert "initial_metadata" not in settings["grpc_service"]  # by which the service knows a CONNECT
         assert settings["processing_mode"] == {
             "request_header_mode": "SEND",
             "request_body_mode": "FULL_DUPLEX_STREAMED",
@@ -244,20 +313,32 @@ def test_a_failing_stream_fails_the_exchange_and_all_bytes_pass_the_service() ->
             "response_body_mode": "FULL_DUPLEX_STREAMED",
             "response_trailer_mode": "SEND",
         }
-        for weakened in (
-            "observability_mode",
-            "allow_mode_override",
-            "disable_immediate_response",
-            "route_cache_action",
-        ):
-            assert weakened not in settings
+
+
+def test_a_connect_is_decided_by_the_service_before_anything_is_noted_of_it_or_looked_up_for_it() -> None:
+    assert filters_of(proxy()) == ["ext_proc", "set_filter_state", "dynamic_forward_proxy", "router"]
+    settings = proxy()["http_filters"][0]["typed_config"]
+    check_ext_proc(settings)
+    assert settings["grpc_service"]["initial_metadata"] == [{"key": "x-gateway-door", "value": "proxy"}]
+    modes = settings["processing_mode"]
+    assert {modes["request_body_mode"], modes["response_body_mode"]} == {"NONE"}
+    assert {modes["request_header_mode"], modes["response_header_mode"], modes["response_trailer_mode"]} == {"SEND"}
+
+
+def test_what_the_service_is_told_of_a_connect_is_what_the_proxy_notes_of_it_and_for_one_connection_only() -> None:
+    (noted,) = (one["on_request_headers"] for one in objects(proxy()) if "on_request_headers" in one)
+    assert {one["shared_with_upstream"] for one in noted} == {"ONCE"}
+    keys = {f"filter_state['{one['object_key']}']" for one in noted}
+    asked = managers()[0]["http_filters"][0]["typed_config"]["request_attributes"]
+    assert keys == {one for one in asked if one.startswith("filter_state")}
+    logged = next(one for one in objects(PRODUCTION["envoy.yaml"]) if "filter_state_objects_to_log" in one)
+    assert set(logged["filter_state_objects_to_log"]) == {one["object_key"] for one in noted}
+    assert len(keys) == 3
 
 
 def test_only_a_decided_request_finds_an_upstream_and_every_other_ends_in_503() -> None:
     for manager in managers():
-        (host,) = manager["route_config"]["virtual_hosts"]
-        assert host["domains"] == ["*"]
-        decided, undecided = host["routes"]
+        decided, undecided = routes_of(manager)
         assert decided["match"]["headers"] == [{"name": "x-gateway-upstream", "present_match": True}]
         assert decided["route"]["cluster_header"] == "x-gateway-upstream"
         assert undecided["match"] == {"prefix": "/"}
@@ -266,22 +347,60 @@ def test_only_a_decided_request_finds_an_upstream_and_every_other_ends_in_503() 
         assert {"remove": "x-gateway-upstream"} in removed
 
 
-def test_nothing_switches_the_filter_off_or_the_protocol_over() -> None:
+def test_only_a_decided_connect_finds_its_way_and_everything_else_at_the_proxy_ends_in_503() -> None:
+    *decided, undecided_tunnel, undecided = routes_of(proxy())
+    ways = {Upstream.TUNNEL.value, INTERCEPTED}
+    assert {one["route"]["cluster"] for one in decided} == ways
+    for route in decided:
+        header = {"name": "x-gateway-upstream", "string_match": {"exact": route["route"]["cluster"]}}
+        assert route["match"] == {"connect_matcher": {}, "headers": [header]}
+    assert (undecided_tunnel["match"], undecided["match"]) == ({"connect_matcher": {}}, {"prefix": "/"})
+    assert undecided_tunnel["direct_response"]["status"] == undecided["direct_response"]["status"] == 503
+    removed = proxy()["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    assert {"remove_on_match": {"key_matcher": {"prefix": "x-gateway-", "ignore_case": True}}} in removed
+    clusters = {one["name"] for one in PRODUCTION["envoy.yaml"]["static_resources"]["clusters"]}
+    assert clusters == ways | {"ext_proc"}
+    # No exchange may name one of these where it goes.
+    assert not clusters & {one["name"] for one in PRODUCTION["upstreams.yaml"]["resources"]}
+
+
+def test_nothing_switches_the_filter_off_or_the_protocol_over_but_connect_at_the_proxy() -> None:
+    weakening = {"upgrade_configs", "typed_per_filter_config", "upgrade_type", "connect_config"}
     for name in NAMES:
-        keys = {key for one in objects(PRODUCTION[name]) for key in one}
-        assert not keys & {"upgrade_configs", "typed_per_filter_config", "upgrade_type", "connect_config"}
+        config = copy.deepcopy(PRODUCTION[name])
+        if name == "envoy.yaml":
+            manager = config["static_resources"]["listeners"][2]["filter_chains"][0]["filters"][0]["typed_config"]
+            assert manager.pop("upgrade_configs") == [{"upgrade_type": "CONNECT"}]
+            for route in routes_of(manager)[:2]:
+                assert route["route"].pop("upgrade_configs") == [{"upgrade_type": "CONNECT", "connect_config": {}}]
+        assert not {key for one in objects(config) for key in one} & weakening
 
 
 def test_the_service_gives_up_before_envoy_does_so_that_the_end_is_recorded() -> None:
     limits = config.Limits()
     for manager in managers():
-        idle = {
-            manager["stream_idle_timeout"],
-            manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["idle_timeout"],
-        }
-        assert limits.idle_seconds < min(float(text.removesuffix("s")) for text in idle)
+        idle = (manager["stream_idle_timeout"], routes_of(manager)[0]["route"]["idle_timeout"])
+        assert limits.idle_seconds < min(map(seconds, idle))
         grpc = manager["http_filters"][0]["typed_config"]["grpc_service"]["timeout"]
-        assert limits.total_seconds < float(grpc.removesuffix("s"))
+        assert limits.total_seconds < seconds(grpc)
+
+
+def test_a_tunnel_outlasts_every_silence_inside_and_one_that_is_not_read_has_the_bounds_of_an_exchange() -> None:
+    limits = config.Limits()
+    intercepted, tunnel = (route["route"] for route in routes_of(proxy())[:2])
+    assert (intercepted["cluster"], tunnel["cluster"]) == (INTERCEPTED, Upstream.TUNNEL)
+    # What is inside is bounded by its own manager, which answers; the tunnel around it would only be cut.
+    assert "idle_timeout" not in intercepted
+    assert "max_stream_duration" not in intercepted
+    inside = managers_of("intercepted")[0]
+    assert seconds(proxy()["stream_idle_timeout"]) > seconds(inside["stream_idle_timeout"])
+    assert seconds(proxy()["stream_idle_timeout"]) >= seconds(inside["common_http_protocol_options"]["idle_timeout"])
+    # The service hears nothing of an open tunnel, so it is Envoy that ends a silent one, and says so in its log.
+    assert seconds(tunnel["idle_timeout"]) <= seconds(proxy()["stream_idle_timeout"])
+    assert seconds(tunnel["max_stream_duration"]["max_stream_duration"]) <= limits.total_seconds
+    grpc = proxy()["http_filters"][0]["typed_config"]["grpc_service"]["timeout"]
+    assert limits.total_seconds < seconds(grpc)
+    assert {route["timeout"] for route in (intercepted, tunnel)} == {"0s"}
 
 
 def test_every_upstream_is_verified_by_exactly_its_name() -> None:
@@ -368,7 +487,7 @@ def test_the_check_of_keys_goes_all_the_way_down() -> None:
     manager["http_filters"][0]["typed_config"]["failure_mode_alow"] = True
     manager["http_filters"][0]["typed_config"]["processing_mode"]["request_body_mode"] = "FULL_DUPLEX"
     manager["route_config"]["virtual_hosts"][0]["routes"][1]["route"] = {"cluster": "x"}
-    options = broken["static_resources"]["clusters"][0]["typed_extension_protocol_options"]
+    options = broken["static_resources"]["clusters"][2]["typed_extension_protocol_options"]
     options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]["explicit_http_config"]["h2"] = {}
     found = list(unknown(broken, message_named("envoy.config.bootstrap.v3.Bootstrap"), ""))
     assert [text.rpartition(".")[2] for text in found] == [

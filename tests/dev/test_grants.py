@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from extproc.dev.grants import AuthorizationCodes, DeviceCodes, Grant, OAuthError, s256
+from extproc.dev.grants import REFRESH_SECONDS, AuthorizationCodes, DeviceCodes, Grant, OAuthError, RefreshTokens, s256
 
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 ALICE = Grant("console", "alice", "openid", "nonce-1")
@@ -122,3 +122,55 @@ def test_another_client_cannot_redeem_a_device_code() -> None:
     with pytest.raises(OAuthError, match="invalid_grant"):
         devices.redeem(device_code, client_id="other", now=5.0)
     assert _poll(devices, device_code, 5.0) == "alice"
+
+
+def _spend(tokens: RefreshTokens, token: str, *, client_id: str = "console", now: float = 1.0) -> str:
+    grant, successor = tokens.redeem(token, client_id=client_id, now=now)
+    assert grant == ALICE
+    return successor
+
+
+def test_each_refresh_token_is_good_once_and_names_the_next() -> None:
+    tokens = RefreshTokens()
+    seen = [tokens.issue(ALICE, now=0.0)]
+    for _ in range(5):
+        seen.append(_spend(tokens, seen[-1]))
+    assert len(set(seen)) == 6
+
+
+@pytest.mark.parametrize("age", [1, 2, 3])
+def test_any_spent_refresh_token_ends_its_family_and_no_other(age: int) -> None:
+    tokens = RefreshTokens()
+    other, seen = tokens.issue(ALICE, now=0.0), [tokens.issue(ALICE, now=0.0)]
+    for _ in range(3):
+        seen.append(_spend(tokens, seen[-1]))
+    with pytest.raises(OAuthError, match="used before"):
+        _spend(tokens, seen[-1 - age])
+    with pytest.raises(OAuthError, match="unknown, revoked or expired"):
+        _spend(tokens, seen[-1])
+    _spend(tokens, other)
+
+
+def test_another_client_neither_uses_nor_ends_a_family() -> None:
+    tokens = RefreshTokens()
+    token = tokens.issue(ALICE, now=0.0)
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        _spend(tokens, token, client_id="other")
+    tokens.revoke(token, client_id="other")
+    _spend(tokens, token)
+
+
+def test_a_family_ends_after_twelve_hours_however_often_it_was_used() -> None:
+    tokens = RefreshTokens()
+    token = _spend(tokens, tokens.issue(ALICE, now=0.0), now=REFRESH_SECONDS - 1)
+    with pytest.raises(OAuthError, match="expired"):
+        _spend(tokens, token, now=REFRESH_SECONDS)
+
+
+def test_families_are_bounded_and_their_end_makes_room() -> None:
+    tokens = RefreshTokens()
+    for _ in range(1000):
+        tokens.issue(ALICE, now=0.0)
+    with pytest.raises(OAuthError, match="temporarily_unavailable"):
+        tokens.issue(ALICE, now=1.0)
+    tokens.issue(ALICE, now=REFRESH_SECONDS)

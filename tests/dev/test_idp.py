@@ -92,9 +92,13 @@ async def test_discovery_names_endpoints_under_the_issuer(idp: TestClient[Any, A
         "authorization_endpoint": f"{ISSUER}/authorize",
         "token_endpoint": f"{ISSUER}/token",
         "device_authorization_endpoint": f"{ISSUER}/device_authorization",
+        "revocation_endpoint": f"{ISSUER}/revoke",
         "jwks_uri": f"{ISSUER}/jwks",
     }
     assert document["code_challenge_methods_supported"] == ["S256"]
+    assert document["grant_types_supported"] == ["authorization_code", "refresh_token", DEVICE_GRANT]
+    assert "offline_access" in document["scopes_supported"]
+    assert document["authorization_response_iss_parameter_supported"] is True
 
 
 async def test_the_jwks_holds_the_public_half_only(idp: TestClient[Any, Any]) -> None:
@@ -111,6 +115,7 @@ async def test_the_login_page_offers_every_demo_user_and_its_form_signs_in(idp: 
     location = urlsplit(response.headers["Location"])
     assert location._replace(query="").geturl() == CALLBACK
     assert parse_qs(location.query)["state"] == ["s&1"]
+    assert parse_qs(location.query)["iss"] == [ISSUER]
 
 
 async def test_the_code_flow_gives_two_tokens_that_verify_against_the_jwks(idp: TestClient[Any, Any]) -> None:
@@ -212,6 +217,7 @@ async def test_a_request_without_code_and_pkce_goes_back_to_the_client_as_an_err
     ]:
         query = parse_qs(urlsplit(response.headers["Location"]).query)
         assert (query["error"], query["state"], "code" in query) == ([error], ["s&1"], False)
+        assert query["iss"] == [ISSUER]
 
 
 @pytest.mark.parametrize("user", ["root", "", "Alice"])
@@ -220,7 +226,7 @@ async def test_only_demo_users_can_sign_in(idp: TestClient[Any, Any], user: str)
     assert response.status == 400
 
 
-@pytest.mark.parametrize("path", ["/token", "/device_authorization"])
+@pytest.mark.parametrize("path", ["/token", "/device_authorization", "/revoke"])
 async def test_the_back_channel_takes_forms_with_single_utf8_parameters_only(
     idp: TestClient[Any, Any], path: str
 ) -> None:
@@ -275,3 +281,68 @@ async def test_a_device_that_waits_too_long_is_told_so(idp: TestClient[Any, Any]
     assert (await _poll(idp, begun["device_code"]))["error"] == "expired_token"
     late = await idp.post("/device", data={"user_code": begun["user_code"], "user": "alice"})
     assert late.status == 400
+
+
+# --- refresh tokens --------------------------------------------------------------------------------------------------
+
+
+async def _offline(idp: TestClient[Any, Any], user: str = "alice") -> str:
+    answer = await (await _redeem(idp, await _code(idp, user, scope="openid offline_access"))).json()
+    token: str = answer["refresh_token"]
+    return token
+
+
+async def _refresh(idp: TestClient[Any, Any], token: str, **changed: str) -> dict[str, Any]:
+    form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": "console"}
+    answer: dict[str, Any] = await (await idp.post("/token", data=form | changed)).json()
+    return answer
+
+
+async def test_a_refresh_token_is_given_to_who_asks_for_offline_access(idp: TestClient[Any, Any]) -> None:
+    assert "refresh_token" not in await (await _redeem(idp, await _code(idp))).json()
+    assert await _offline(idp)
+
+
+async def test_a_refresh_gives_new_tokens_of_the_same_person(idp: TestClient[Any, Any], clock: Clock) -> None:
+    token = await _offline(idp, "bob")
+    clock.now += 600
+    answer = await _refresh(idp, token)
+    assert (answer["token_type"], answer["expires_in"], answer["scope"]) == ("Bearer", 3600, "openid offline_access")
+    access = await _claims(idp, answer["access_token"], "gateway")
+    assert (access["sub"], access["groups"], access["iat"]) == ("bob", ["developers", "approvers"], int(clock.now))
+    assert (await _claims(idp, answer["id_token"], "console"))["sub"] == "bob"
+    assert (await _refresh(idp, answer["refresh_token"]))["refresh_token"] != answer["refresh_token"]
+
+
+async def test_a_refresh_token_that_is_used_again_ends_the_sign_in(idp: TestClient[Any, Any]) -> None:
+    token = await _offline(idp)
+    successor = (await _refresh(idp, token))["refresh_token"]
+    assert (await _refresh(idp, token))["error"] == "invalid_grant"
+    assert (await _refresh(idp, successor))["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"client_id": "other"}, "invalid_grant"),
+        ({"client_id": ""}, "invalid_request"),
+        ({"refresh_token": ""}, "invalid_request"),
+        ({"refresh_token": "made-up.é"}, "invalid_grant"),
+    ],
+)
+async def test_a_refresh_that_does_not_match_is_refused_and_ends_nothing(
+    idp: TestClient[Any, Any], changed: dict[str, str], error: str
+) -> None:
+    token = await _offline(idp)
+    assert (await _refresh(idp, token, **changed))["error"] == error
+    assert "access_token" in await _refresh(idp, token)
+
+
+async def test_a_revoked_refresh_token_is_good_no_more(idp: TestClient[Any, Any]) -> None:
+    token = await _offline(idp)
+    for form in ({"token": token, "client_id": "other"}, {"token": "unknown", "client_id": "console"}):
+        assert (await idp.post("/revoke", data=form)).status == 200
+    token = (await _refresh(idp, token))["refresh_token"]
+    response = await idp.post("/revoke", data={"token": token, "client_id": "console"})
+    assert (response.status, await response.read()) == (200, b"")
+    assert (await _refresh(idp, token))["error"] == "invalid_grant"

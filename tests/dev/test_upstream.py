@@ -13,12 +13,17 @@ GOOD = {"Authorization": "Bearer gho_good"}
 CHAT = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
 GUARDED = [
     "/models",
+    "/agents",
     "/copilot_internal/v2/token",
     "/copilot_internal/user",
+    "/copilot_internal/content_exclusion",
+    "/copilot/mcp_registry",
+    "/embeddings/models",
     "/user",
     "/rate_limit",
     "/repos/o/r",
     "/repos/o/r/issues",
+    "/repos/o/r/releases",
     "/repos/o/r/contents/a/b",
     "/repos/o/r/pulls/1",
 ]
@@ -43,6 +48,21 @@ async def test_everything_needs_a_credential_that_is_accepted(upstream: TestClie
     wrong = await upstream.get(path, headers={"Authorization": "Bearer gho_other"})
     assert (wrong.status, (await wrong.json())["message"]) == (401, "Bad credentials")
     assert (await upstream.get(path, headers=GOOD)).status == 200
+
+
+NOT_SET = [
+    "/agents/swe/internal/memory/v0/enabled",
+    "/copilot_internal/managed_settings",
+    "/copilot_internal/team_customizations",
+]
+
+
+@pytest.mark.parametrize("path", NOT_SET)
+async def test_what_an_organization_has_not_set_is_not_found_by_those_who_may_ask(
+    upstream: TestClient[Any, Any], path: str
+) -> None:
+    for headers, status in ({}, 401), ({"Authorization": "Bearer gho_other"}, 401), (GOOD, 404):
+        assert (await upstream.get(path, headers=headers)).status == status
 
 
 MODEL = {"model": "m", "max_tokens": 9}
@@ -84,7 +104,7 @@ async def test_ping_is_open(upstream: TestClient[Any, Any]) -> None:
     assert await (await upstream.get("/_ping")).text() == "pong"
 
 
-@pytest.mark.parametrize("path", ["/models", "/user", "/nope"])
+@pytest.mark.parametrize("path", ["/models", "/user", "/nope", "/telemetry", *NOT_SET])
 async def test_every_answer_carries_ids_and_the_session_credential_that_a_gateway_must_strip(
     upstream: TestClient[Any, Any], path: str
 ) -> None:

@@ -17,16 +17,15 @@ GITHUB = {"Authorization": "token gho_good"}
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[TestClient[Any, Any]]:
-    app = make_app(lambda: {"gho_good"}, delay_seconds=0, now=lambda: NOW, api_url="http://127.0.0.1:1")
+    app = make_app(lambda: {"gho_good"}, delay_seconds=0, now=lambda: NOW)
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield client
 
 
-async def _get(upstream: TestClient[Any, Any], path: str) -> dict[str, Any]:
-    response = await upstream.get(path, headers=GITHUB)
+async def _get(upstream: TestClient[Any, Any], path: str, host: str = "127.0.0.1:1") -> Any:
+    response = await upstream.get(path, headers=GITHUB | {"Host": host})
     assert response.status == 200
-    answer: dict[str, Any] = await response.json()
-    return answer
+    return await response.json()
 
 
 @pytest.mark.parametrize("header", ["Bearer gho_good", "bearer gho_good", "token gho_good", "TOKEN  gho_good"])
@@ -85,9 +84,40 @@ async def test_the_exchange_gives_a_token_that_the_copilot_api_takes(upstream: T
     assert (await upstream.get("/copilot_internal/v2/token", headers=bearer)).status == 401
 
 
-async def test_the_copilot_user_names_a_plan_and_the_api(upstream: TestClient[Any, Any]) -> None:
+async def test_the_copilot_user_names_a_plan_its_quotas_and_the_api(upstream: TestClient[Any, Any]) -> None:
     answer = await _get(upstream, "/copilot_internal/user")
     assert (answer["copilot_plan"], answer["endpoints"]["api"]) == ("business", "http://127.0.0.1:1")
+    assert {name: quota["unlimited"] for name, quota in answer["quota_snapshots"].items()} == {
+        "chat": True,
+        "completions": True,
+        "premium_interactions": True,
+    }
+
+
+@pytest.mark.parametrize("path", ["/copilot_internal/user", "/copilot_internal/v2/token"])
+async def test_who_takes_the_upstream_for_github_is_sent_to_the_hosts_of_the_plan(
+    upstream: TestClient[Any, Any], path: str
+) -> None:
+    assert (await _get(upstream, path, "api.github.com"))["endpoints"] == {
+        "api": "https://api.business.githubcopilot.com",
+        "proxy": "https://proxy.business.githubcopilot.com",
+        "telemetry": "https://telemetry.business.githubcopilot.com",
+    }
+
+
+async def test_nothing_is_excluded_of_each_repository_that_is_asked_for(upstream: TestClient[Any, Any]) -> None:
+    answer = await _get(
+        upstream, "/copilot_internal/content_exclusion?repos=https://github.com/o/a,https://github.com/o/b"
+    )
+    assert [(entry["rules"], entry["scope"]) for entry in answer] == [([], "all")] * 2
+    assert await _get(upstream, "/copilot_internal/content_exclusion") == []
+
+
+async def test_lists_that_clients_read_as_they_start_have_what_they_look_for(upstream: TestClient[Any, Any]) -> None:
+    assert await _get(upstream, "/copilot/mcp_registry") == {"mcp_registries": []}
+    assert (await _get(upstream, "/embeddings/models"))["models"][0]["active"] is True
+    [release] = await _get(upstream, "/repos/github/copilot-cli/releases?per_page=100")
+    assert (release["tag_name"], release["prerelease"]) == ("v0.0.1", False)
 
 
 async def test_a_repository_and_its_pull_requests_have_a_default_branch(upstream: TestClient[Any, Any]) -> None:

@@ -52,6 +52,12 @@ async def test_a_session_begins_lists_tools_and_ends(upstream: Upstream) -> None
     assert (await upstream.get("/", headers=ACCEPT)).status == 405
 
 
+async def test_a_client_that_wants_no_session_learns_that_it_must_initialize(upstream: Upstream) -> None:
+    response = await _send(upstream, _rpc("server/discover"))
+    answer = await response.json()
+    assert (response.status, answer["id"], answer["error"]["code"]) == (200, 1, -32601)
+
+
 async def test_a_tool_answers_by_the_script_in_json_and_with_progress_as_a_stream(upstream: Upstream) -> None:
     session = await _session(upstream)
     call = _rpc("tools/call", name="ask", arguments={"prompt": "count to 3"})

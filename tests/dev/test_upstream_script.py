@@ -40,6 +40,20 @@ def test_what_a_client_adds_around_the_prompt_is_not_the_question() -> None:
     assert "You asked: hi\n" in _answer(text)
 
 
+def test_what_a_client_marks_as_the_users_request_is_the_question() -> None:
+    text = "<context>\ncreate a.py\n</context>\n<userRequest>\nslow count to 2\n</userRequest>\n"
+    script = _script(text)
+    assert (script.slow, script.pieces) == (True, ("1 ", "2 "))
+
+
+def test_a_file_is_written_where_the_client_says_that_it_works() -> None:
+    system = {"role": "system", "content": "* Current working directory: /w\n* Operating system: linux"}
+    order = {"role": "user", "content": 'create a.py containing "x"'}
+    call = script_for([system, order], [CREATE], "").tool_call
+    assert call is not None
+    assert json.loads(call.arguments) == {"path": "/w/a.py", "file_text": "x\n"}
+
+
 def test_content_in_parts_is_read_like_a_string() -> None:
     parts = [{"type": "text", "text": "count"}, {"type": "image_url"}, "odd", {"type": "text", "text": "to 2"}]
     assert text_of({"content": parts}) == "count\nto 2"

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Gateway:
     def __init__(self) -> None:
         # Short, because a unix socket's path has at most 107 bytes.
         self.state = Path(tempfile.mkdtemp(prefix="extproc-"))
-        self.ports = files.Ports(*free_ports(6))
+        self.ports = files.Ports(*free_ports(len(fields(files.Ports))))
         self.upstream = Upstream()
         self.envoy: asyncio.subprocess.Process | None = None
         self.service: asyncio.subprocess.Process | None = None

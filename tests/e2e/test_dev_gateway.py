@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ def state() -> Iterator[Path]:
 
 
 async def _start(state: Path, upstream: str = "") -> tuple[asyncio.subprocess.Process, str]:
-    ports = json.dumps(asdict(files.Ports(*free_ports(7))))
+    ports = json.dumps(asdict(files.Ports(*free_ports(len(fields(files.Ports))))))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _UP, str(state), ports, upstream, stdout=asyncio.subprocess.PIPE
     )
@@ -136,7 +136,7 @@ async def test_a_token_of_a_state_that_no_gateway_used_is_refused(state: Path) -
 async def test_a_taken_port_is_one_readable_message(state: Path) -> None:
     upstream = Upstream()
     await upstream.start()
-    ports = replace(files.Ports(*free_ports(7)), admin=upstream.port)
+    ports = replace(files.Ports(*free_ports(len(fields(files.Ports)))), admin=upstream.port)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _UP, str(state), json.dumps(asdict(ports)), "", stderr=asyncio.subprocess.PIPE
     )

@@ -132,6 +132,15 @@ def test_an_exchange_is_a_har_entry_whose_session_is_a_page() -> None:
     assert (first["_id"], first["_outcome"], first["_entry"]["index"]) == ("e1", "completed", 0)
 
 
+def test_turn_retry_and_purpose_are_in_har_and_markdown() -> None:
+    turn = {"id": "t1", "retry_of": "e0", "purpose": "title"}
+    [entry, old] = har_of({**document(), "turn": turn}, document("e2"))["entries"]
+    assert (entry["_turn"], old["_turn"]) == (turn, None)
+    text = file_of(Format.MARKDOWN, [{**document(), "turn": turn}]).decode()
+    assert "- turn: `t1`\n- retry of: `e0`\n- purpose: `title`\n" in text
+    assert "retry" not in file_of(Format.MARKDOWN, [document()]).decode()
+
+
 def test_a_refused_exchange_is_a_har_entry_too() -> None:
     refused = document(model=None, messages=None)
     refused |= {"outcome": "denied", "response": {"status": None, "content_type": None, "body_bytes": 0}}

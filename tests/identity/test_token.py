@@ -141,7 +141,7 @@ def test_a_token_is_good_until_its_expiry_plus_the_leeway_and_not_a_second_longe
 def test_the_message_says_how_long_ago_the_token_expired(seconds: int, text: str) -> None:
     with pytest.raises(Refused) as caught:
         check_claims(ISSUER, {"exp": NOW - seconds, "aud": "gateway"}, NOW)
-    assert caught.value.refusal.message == f"The token expired {text} ago; sign in again."
+    assert caught.value.refusal.message == f"The token expired {text} ago; run `extproc login`."
 
 
 @pytest.mark.parametrize("name", ["nbf", "iat"])

@@ -18,13 +18,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from extproc.errors import Code, ConfigError, Refusal, Refused
+from extproc.identity.gateway_token import LIFETIME_SECONDS, GatewayTokens
 from extproc.identity.issuers import entra, github_actions, oidc
+from extproc.identity.principal import Principal
 from extproc.keys.verifier import Verifier, VerifierLimits
 from extproc.secret import Secret
 
 NOW = 1_800_000_000.0
 TENANT = "11111111-2222-3333-4444-555555555555"
 OTHER_TENANT = "99999999-2222-3333-4444-555555555555"
+
+GATEWAY_TOKENS = GatewayTokens([bytes(32)])
 
 # Made once: an RSA key takes longer to make than all these tests to run.
 KEYS = {name: rsa.generate_private_key(65537, 2048) for name in ("a", "b")}
@@ -122,6 +126,7 @@ async def world() -> AsyncIterator[World]:
             now=lambda: clock[0],
             graph=groups,
             limits=VerifierLimits(entries=3),
+            gateway_tokens=GATEWAY_TOKENS,
         )
         yield World(base, verifier, clock, groups)
         await verifier.aclose()
@@ -318,6 +323,60 @@ async def test_a_workflow_is_only_let_in_for_an_owner_on_the_list(world: World) 
     claims = world.claims("actions", sub="repo:octo-org/app", repository_owner="octo-org")
     assert (await world.verifier.verify(Secret(sign(claims)))).kind == "workload"
     assert await world.code(sign(claims | {"repository_owner": "mallory"})) is Code.IDENTITY_CLAIMS
+
+
+def minted(principal: Principal, tokens: GatewayTokens = GATEWAY_TOKENS) -> Secret:
+    return tokens.mint(principal, NOW, "id").token
+
+
+async def test_a_token_of_the_gateway_becomes_whom_it_was_minted_for(world: World) -> None:
+    principal = await world.verifier.verify(Secret(sign(world.claims(groups=["developers"]))))
+    token = minted(principal)
+    assert await world.verifier.verify(token) == principal
+    assert world.verifier.cached(token) == principal
+    world.clock[0] += 60
+    assert world.verifier.cached(token) is None
+    assert await world.verifier.verify(token) == principal
+
+
+async def test_a_token_of_the_gateway_is_forgotten_when_it_expires(world: World) -> None:
+    token = minted(await world.verifier.verify(Secret(sign(world.claims()))))
+    world.clock[0] += LIFETIME_SECONDS - 10
+    await world.verifier.verify(token)
+    world.clock[0] += 10
+    assert world.verifier.cached(token) is None
+    assert await world.code(token.reveal()) is Code.IDENTITY_EXPIRED
+
+
+async def test_a_token_of_another_gateway_is_refused(world: World) -> None:
+    principal = await world.verifier.verify(Secret(sign(world.claims())))
+    assert await world.code(minted(principal, GatewayTokens([b"k" * 32])).reveal()) is Code.IDENTITY_SIGNATURE
+
+
+async def test_a_token_for_a_principal_of_an_issuer_that_is_not_trusted_here_is_refused(world: World) -> None:
+    stranger = Principal("https://else.example#alice", "Alice", "person", "https://else.example", "alice")
+    assert await world.code(minted(stranger).reveal()) is Code.IDENTITY_ISSUER
+
+
+async def test_a_gateway_that_mints_no_tokens_takes_none() -> None:
+    async with aiohttp.ClientSession() as session:
+        issuer = oidc("https://idp.example", audiences=["gateway"])
+        verifier = Verifier([issuer], session=session, now=lambda: NOW)
+        token = minted(Principal("https://idp.example#alice", "Alice", "person", "https://idp.example", "alice"))
+        with pytest.raises(Refused) as caught:
+            await verifier.verify(token)
+        assert caught.value.refusal.code is Code.IDENTITY_ISSUER
+        assert verifier.cached(token) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({"exp": NOW - 61}, "a"), ({"aud": "another"}, "a"), ({"iss": "https://e.example"}, "a"), ({}, "b")],
+)
+async def test_who_has_to_sign_in_again_is_told_how(world: World, changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(Refused) as caught:
+        await world.verifier.verify(Secret(sign(world.claims(**changes), key=key)))
+    assert caught.value.refusal.message.endswith("; run `extproc login`.")
 
 
 async def test_the_age_of_keys_is_told_for_every_issuer(world: World) -> None:

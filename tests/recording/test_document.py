@@ -75,6 +75,7 @@ def test_an_opening_says_who_asked_what_and_what_was_decided() -> None:
         "v": 1,
         "id": "x1",
         "session": "s1",
+        "turn": None,
         "opened_at": 100.0,
         "principal": {
             "id": "https://issuer#alice",
@@ -95,11 +96,13 @@ def test_an_opening_says_who_asked_what_and_what_was_decided() -> None:
         },
         "client": {
             "address": "192.0.2.7:5555",
+            "tunnel": None,
             "user_agent": "cli/1",
             **dict.fromkeys(
                 ("editor_version", "editor_plugin_version", "integration_id", "initiator", "interaction_id"), None
             ),
-            **dict.fromkeys(("interaction_type", "session_id", "intent", "repository"), None),
+            **dict.fromkeys(("interaction_type", "session_id", "intent", "repository", "task_id"), None),
+            **dict.fromkeys(("vision_request", "api_version", "anthropic_version", "anthropic_beta"), None),
         },
         "request": {
             "method": "POST",
@@ -113,6 +116,11 @@ def test_an_opening_says_who_asked_what_and_what_was_decided() -> None:
         "findings": [],
         "masking": None,
     }
+
+
+def test_an_opening_says_which_turn_the_exchange_belongs_to() -> None:
+    turn = {"id": "t1", "retry_of": "x0", "purpose": "title"}
+    assert opened(turn=turn) == {**opened(), "turn": turn}
 
 
 def test_an_opening_of_what_was_refused_early_has_the_same_keys() -> None:

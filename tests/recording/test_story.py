@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from extproc.conversation import Answer
+from extproc.conversation import Answer, Prompt
 from extproc.endpoint import Endpoint, EndpointKind, Upstream
 from extproc.errors import Code, Refusal
 from extproc.identity.principal import Principal
@@ -10,6 +12,7 @@ from extproc.masking.finding import Action, Direction, Finding
 from extproc.recording.document import Outcome
 from extproc.recording.session import Sessions
 from extproc.recording.story import Story
+from extproc.recording.turn import gist_of
 from extproc.request import read_request
 
 ALICE = Principal(id="i#alice", name="alice", kind="person", issuer="i", subject="alice")
@@ -117,3 +120,47 @@ def test_findings_go_into_the_entry_of_their_direction_with_what_looked_for_them
     assert [one["where"] for one in opening["findings"]] == ["1.text"]
     assert [one["where"] for one in closing["findings"]] == ["0.text", "2.text"]
     assert (opening["masking"], closing["masking"]) == ({"prompt": {"detectors": "d"}}, None)
+
+
+# --- turns -----------------------------------------------------------------------------------------------------------
+
+CHAT = Endpoint(EndpointKind.CHAT, Upstream.COPILOT_API, "/chat/completions")
+GIST = gist_of(CHAT.kind, Prompt("gpt-5", [{"role": "user", "content": "hi"}], [], stream=True))
+
+
+def asked(exchange: str, shared: Sessions, *headers: tuple[str, str]) -> tuple[Story, dict[str, str | None]]:
+    told = story(*headers)
+    told.id, told.principal, told.endpoint, told.gist = exchange, ALICE, CHAT, GIST
+    turn: dict[str, str | None] = told.opening(shared, "d", PATH)["turn"]
+    return told, turn
+
+
+def test_the_opening_says_which_turn_of_the_session_it_is() -> None:
+    _, turn = asked("x1", sessions(), ("x-client-session-id", "s"), ("x-interaction-id", "i"))
+    assert turn == {"id": "i", "retry_of": None, "purpose": None}
+
+
+def test_where_no_model_is_asked_there_is_no_turn() -> None:
+    told = story(("x-interaction-id", "i"))
+    assert told.opening(sessions(), "d", PATH)["turn"] is None
+    told.endpoint = Endpoint(EndpointKind.MODELS, Upstream.COPILOT_API, "/models")
+    assert told.opening(sessions(), "d", PATH)["turn"] is None
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_how_an_exchange_ended_decides_whether_the_same_prompt_is_a_retry(*, failed: bool) -> None:
+    shared = sessions()
+    first, _ = asked("x1", shared)
+    first.status = 500 if failed else 200
+    first.completed()
+    first.closing()
+    _, turn = asked("x2", shared)
+    assert turn == {"id": "x1" if failed else "x2", "retry_of": "x1" if failed else None, "purpose": None}
+
+
+def test_nobody_retries_the_prompt_of_somebody() -> None:
+    shared = sessions()
+    asked("x1", shared, ("x-client-session-id", "s"), ("x-interaction-id", "i"))
+    told = story(("x-client-session-id", "s"), ("x-interaction-id", "i"))
+    told.principal, told.endpoint, told.gist = replace(ALICE, id="i#bob"), CHAT, GIST
+    assert told.opening(shared, "d", PATH)["turn"]["retry_of"] is None

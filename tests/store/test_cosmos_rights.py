@@ -12,7 +12,7 @@ from typing import Any, Self
 import pytest
 from azure.core.credentials import AccessToken
 
-from extproc.dev import ca
+from extproc.certificates import operations as certificates
 from extproc.errors import StoreUnavailable
 from extproc.recording.entry import Blob, Chain, Draft, Kind
 from extproc.store.cosmos import CosmosSettings
@@ -58,7 +58,7 @@ class AsyncIdentity(Identity):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[FakeCosmos]:
-    ca.ensure(tmp_path, time.time())
+    certificates.ensure(tmp_path, (), time.time())
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
     roles = ("writer", "reader", "eraser")

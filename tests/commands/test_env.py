@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from dataclasses import replace
+from pathlib import Path
+
+from tests.gateway_profile import TOKEN, SignedIn, telling
+
+PROXY = "http://gateway.example:3128"
+AUTHORITY = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+async def evaluated(extproc: SignedIn, text: str) -> dict[str, str]:
+    """Return the environment of a shell that has evaluated `text`."""
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", 'eval "$1"; env', "sh", text),
+        env={"PATH": extproc.environ["PATH"]},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert err == b""
+    return dict(line.split("=", 1) for line in out.decode().splitlines())
+
+
+async def test_a_shell_evaluates_what_is_printed_for_copilot_cli(tmp_path: Path) -> None:
+    async with telling(PROXY) as gateway:
+        extproc = SignedIn(tmp_path, gateway)
+        ended = await extproc("env")
+        assert (ended.code, ended.err) == (0, "")
+        found = await evaluated(extproc, ended.out)
+        assert found["COPILOT_API_URL"] == gateway
+        assert found["COPILOT_GITHUB_TOKEN"] == f"gho_{TOKEN}"
+        assert "HTTPS_PROXY" not in found
+
+
+async def test_proxy_mode_names_the_authority_in_a_file_that_is_there(tmp_path: Path) -> None:
+    async with telling(PROXY, AUTHORITY) as gateway:
+        extproc = SignedIn(tmp_path, gateway)
+        found = await evaluated(extproc, (await extproc("env", "--mode", "proxy")).out)
+        assert found["HTTPS_PROXY"] == f"http://extproc:{TOKEN}@gateway.example:3128"
+        assert TOKEN not in found["COPILOT_GITHUB_TOKEN"]
+        path = tmp_path / ".config" / "copilot-extproc" / "ca.pem"
+        assert found["NODE_EXTRA_CA_CERTS"] == str(path)
+        assert path.read_text() == AUTHORITY
+
+
+async def test_the_authoritys_file_follows_the_gateway(tmp_path: Path) -> None:
+    path = tmp_path / ".config" / "copilot-extproc" / "ca.pem"
+    path.parent.mkdir(parents=True)
+    path.write_text("the one before")
+    async with telling(PROXY, AUTHORITY) as gateway:
+        await SignedIn(tmp_path, gateway)("env")
+        assert path.read_text() == AUTHORITY
+        bundle = path.with_name("ca-bundle.pem")
+        assert sorted(path.parent.iterdir()) == [bundle, path]
+        # What replaces the system's authorities has them too, and does not grow.
+        whole = bundle.read_text()
+        assert whole.endswith(AUTHORITY)
+        assert len(whole) > len(AUTHORITY) or ssl.get_default_verify_paths().cafile is None
+        await SignedIn(tmp_path, gateway, more={"SSL_CERT_FILE": str(bundle)})("env")
+        assert bundle.read_text() == whole
+
+
+async def test_several_clients_are_printed_together_in_the_shell_that_is_asked_for(tmp_path: Path) -> None:
+    async with telling() as gateway:
+        clients = ("--client", "openai", "--client", "anthropic")
+        ended = await SignedIn(tmp_path, gateway)("env", *clients, "--shell", "dotenv")
+        lines = [line for line in ended.out.splitlines() if not line.startswith("#")]
+        assert lines == [
+            f"OPENAI_BASE_URL={gateway}/v1",
+            f"OPENAI_API_KEY={TOKEN}",
+            f"ANTHROPIC_BASE_URL={gateway}",
+            f"ANTHROPIC_API_KEY={TOKEN}",
+        ]
+
+
+async def test_vscode_goes_by_the_proxy_and_its_settings_are_in_the_json(tmp_path: Path) -> None:
+    async with telling(PROXY) as gateway:
+        printed = json.loads((await SignedIn(tmp_path, gateway)("env", "--client", "vscode", "--shell", "json")).out)
+        assert printed["settings"]["settings.json"]["http.proxy"] == f"http://extproc:{TOKEN}@gateway.example:3128"
+        assert set(printed) == {"environment", "settings", "notes"}
+
+
+async def test_whoever_is_not_signed_in_gets_nothing_to_evaluate(tmp_path: Path) -> None:
+    async with telling() as gateway:
+        ended = await replace(SignedIn(tmp_path, gateway), token=None)("env")
+        assert (ended.code, ended.out) == (1, "")
+        assert "extproc login" in ended.err
+
+
+async def test_proxy_mode_without_a_proxy_and_unknown_names_are_usage_errors(tmp_path: Path) -> None:
+    async with telling() as gateway:
+        extproc = SignedIn(tmp_path, gateway)
+        for arguments in (("--mode", "proxy"), ("--client", "emacs"), ("--shell", "csh")):
+            ended = await extproc("env", *arguments)
+            assert (ended.code, ended.out) == (2, "")
+
+
+async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".config").write_text("no folder")
+    async with telling(PROXY, AUTHORITY) as gateway:
+        ended = await SignedIn(tmp_path, gateway)("env")
+        assert (ended.code, ended.out) == (2, "")
+        assert "ca.pem: the gateway's authority cannot be written" in ended.err
