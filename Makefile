@@ -6,11 +6,11 @@ STATE ?= $(or $(EXTPROC_STATE_DIR),.extproc)
 UPSTREAM ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run demo test lint proto schema lock bench fuzz image clean
+.PHONY: help run demo test test-clients lint proto schema lock bench fuzz image clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (set PYTHON=...)"; exit 2; }
@@ -28,6 +28,10 @@ demo: $(VENV)/.installed ## a tour through the running gateway
 
 test: $(VENV)/.installed ## run all tests, the ones on the real Envoy included
 	@$(BIN)/pytest
+
+test-clients: $(VENV)/.installed ## drive the real clients through a running gateway (QUICK=1: a subset, WRITE=1: write the table)
+	@$(BIN)/python -m tests.clients.install $(if $(QUICK),--quick)
+	@$(BIN)/pytest tests/clients $(if $(QUICK),-m quick) $(if $(WRITE),--write-table)
 
 lint: $(VENV)/.installed ## ruff and mypy
 	@$(BIN)/ruff check
@@ -55,4 +59,4 @@ image: ## build the container image
 	@$(or $(shell command -v docker || command -v podman),$(error neither docker nor podman is installed)) build -t copilot-extproc .
 
 clean: ## remove the virtual environment, caches and the default state
-	@rm -rf $(VENV) .extproc .mypy_cache .ruff_cache .hypothesis bench/results
+	@rm -rf $(VENV) .clients .extproc .mypy_cache .ruff_cache .hypothesis bench/results

@@ -80,6 +80,12 @@ def main() -> None:
             raise
         print(f"extproc: {error.filename}: {error.strerror}; run it as the service's user", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+    except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        # A path that was given, such as --dir or --state-dir, is not what it has to be.
+        if error.filename is None:
+            raise
+        print(f"extproc: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

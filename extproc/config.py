@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from extproc.address import url_fault
-from extproc.config_recording import Places, RecordingSettings, StoreSettings
+from extproc.config_issuers import IssuerSettings
+from extproc.config_recording import Places, RecordingSettings, StoreSettings, Url
 from extproc.credential import CredentialSpec, ExchangeSpec
 from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
-from extproc.identity import issuers
-from extproc.identity.issuers import DEFAULT_ALGORITHMS, ENTRA_LOGIN_BASE, ENTRA_STS_BASE, GITHUB_ACTIONS_ISSUER, Issuer
+from extproc.identity.issuers import Issuer
 from extproc.intercepted import host_fault
 from extproc.policy import Policy
 from extproc.policy_file import load as load_policy
@@ -26,109 +26,10 @@ from extproc.yaml_file import Kind, Loc, YamlFile
 _MIB = 1 << 20
 
 _UNNAMED = "credential 'unnamed': "
-_Checked = TypeVar("_Checked", bound=BaseModel)
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _checked(model: _Checked, check: Callable[[], object]) -> _Checked:
-    """Turn the faults that our own types find into faults with a place in the file."""
-    try:
-        check()
-    except ConfigError as error:
-        raise ValueError(str(error).removeprefix(_UNNAMED)) from None
-    return model
-
-
-class _IssuerModel(_Model):
-    def trusted(self) -> list[Issuer]:
-        """Return what to trust; raises ConfigError."""
-        raise NotImplementedError
-
-    @model_validator(mode="after")
-    def _trusts_something(self) -> Self:
-        return _checked(self, self.trusted)
-
-
-class OidcSettings(_IssuerModel):
-    """Any OpenID Connect issuer."""
-
-    kind: Literal["oidc"]
-    issuer: str
-    audiences: list[str]
-    algorithms: list[str] = sorted(DEFAULT_ALGORITHMS)
-    jwks_url: str | None = None
-    leeway_seconds: int = 60
-    groups_claim: str = "groups"
-    name_claim: str = "name"
-    subjects: Literal["person", "workload"] = "person"
-
-    def trusted(self) -> list[Issuer]:
-        """Return what to trust."""
-        return [
-            issuers.oidc(
-                self.issuer,
-                audiences=self.audiences,
-                algorithms=self.algorithms,
-                jwks_url=self.jwks_url,
-                leeway_seconds=self.leeway_seconds,
-                groups_claim=self.groups_claim,
-                name_claim=self.name_claim,
-                kind=self.subjects,
-            )
-        ]
-
-
-class GraphSettings(_Model):
-    """The application that may ask Microsoft Graph for the groups of people who have too many for a token."""
-
-    client_id: str
-    client_secret_file: Path
-
-
-class EntraSettings(_IssuerModel):
-    """Microsoft Entra ID tenants."""
-
-    kind: Literal["entra"]
-    tenants: list[str]
-    audiences: list[str]
-    leeway_seconds: int = 60
-    login_base: str = ENTRA_LOGIN_BASE
-    sts_base: str = ENTRA_STS_BASE
-    graph_base: str = "https://graph.microsoft.com"
-    graph: GraphSettings | None = None
-
-    def trusted(self) -> list[Issuer]:
-        """Return what to trust."""
-        return list(
-            issuers.entra(
-                self.tenants,
-                audiences=self.audiences,
-                login_base=self.login_base,
-                sts_base=self.sts_base,
-                leeway_seconds=self.leeway_seconds,
-            )
-        )
-
-
-class ActionsSettings(_IssuerModel):
-    """GitHub Actions workflows."""
-
-    kind: Literal["github-actions"]
-    repository_owners: list[str]
-    audiences: list[str]
-    issuer: str = GITHUB_ACTIONS_ISSUER
-    leeway_seconds: int = 60
-
-    def trusted(self) -> list[Issuer]:
-        """Return what to trust."""
-        return [
-            issuers.github_actions(
-                self.repository_owners, audiences=self.audiences, url=self.issuer, leeway_seconds=self.leeway_seconds
-            )
-        ]
 
 
 class ExchangeSettings(_Model):
@@ -154,7 +55,11 @@ class CredentialSettings(_Model):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        return _checked(self, lambda: _credential("unnamed", self, Path()))
+        try:
+            _credential("unnamed", self, Path())
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix(_UNNAMED)) from None
+        return self
 
 
 def _checked_url(url: str) -> str:
@@ -167,15 +72,8 @@ def _checked_url(url: str) -> str:
     return url
 
 
-def _plain_url(url: str) -> str:
-    if fault := url_fault(url):
-        raise ValueError(f"the address {fault}")
-    return url
-
-
-def _base_url(url: str) -> str:
-    """Return the address of a server, to which clients append a path."""
-    return _plain_url(url).rstrip("/")
+BaseUrl = Annotated[Url, AfterValidator(lambda url: url.rstrip("/"))]
+"""The address of a server, to which clients append a path."""
 
 
 def _link(url: str) -> str:
@@ -220,10 +118,10 @@ class ProxySettings(_Model):
 class SignInSettings(_Model):
     """What the gateway tells `extproc login`: how people sign in, and where clients find it."""
 
-    gateway: Annotated[str, AfterValidator(_base_url)]
-    proxy: Annotated[str, AfterValidator(_base_url)] | None = None
+    gateway: BaseUrl
+    proxy: BaseUrl | None = None
     ca_file: Path | None = None
-    issuer: Annotated[str, AfterValidator(_plain_url)]
+    issuer: Url
     client_id: str = Field(min_length=1)
     scopes: list[str] = []
     use: Literal["access_token", "id_token"] = "access_token"
@@ -242,9 +140,6 @@ class Limits(_Model):
     total_seconds: float = Field(3600, gt=0, description="Longest exchange.")
     drain_seconds: float = Field(30, ge=0, description="How long running exchanges may go on after SIGTERM.")
     session_gap_seconds: float = Field(1800, gt=0, description="Silence after which an unnamed session ends.")
-
-
-IssuerSettings = Annotated[OidcSettings | EntraSettings | ActionsSettings, Field(discriminator="kind")]
 
 
 def _host_and_port(address: str) -> str:
@@ -270,7 +165,7 @@ class Settings(_Model):
     issuers: list[IssuerSettings] = Field(min_length=1)
     credentials: dict[str, CredentialSettings] = {}
     upstreams: dict[Upstream, str] = {}
-    url: Annotated[str, AfterValidator(_base_url)] | None = Field(
+    url: BaseUrl | None = Field(
         None, description="The base address that clients are sent to, where it is not the one they asked for."
     )
     proxy: ProxySettings = ProxySettings()

@@ -45,6 +45,18 @@ class EndpointKind(StrEnum):
     """A CONNECT to a host whose traffic the gateway does not read."""
 
 
+MODEL_ENDPOINTS = frozenset(
+    {
+        EndpointKind.CHAT,
+        EndpointKind.COMPLETIONS,
+        EndpointKind.RESPONSES,
+        EndpointKind.MESSAGES,
+        EndpointKind.EMBEDDINGS,
+        EndpointKind.AGENTS,
+    }
+)
+"""The endpoints behind which a model answers; their clients show the message of a 422 and do not sign in again."""
+
 UNREAD = frozenset({EndpointKind.METADATA, EndpointKind.ACCOUNT, EndpointKind.TELEMETRY})
 """The endpoints whose bodies are masked, but neither understood nor recorded."""
 

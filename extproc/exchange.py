@@ -45,7 +45,7 @@ from extproc.endings import (
     refused_by_envoy,
     unavailable,
 )
-from extproc.endpoint import UNREAD, Endpoint, EndpointKind
+from extproc.endpoint import MODEL_ENDPOINTS, UNREAD, Endpoint, EndpointKind
 from extproc.errors import Code, Refusal
 from extproc.events import (
     Computed,
@@ -81,7 +81,7 @@ from extproc.release import pieces, released_end, released_headers, released_req
 from extproc.replies import own_answer, refusal_reply
 from extproc.request import Request, misdirected, read_request
 from extproc.response import Body, body_for
-from extproc.rules import MODEL_ENDPOINTS, Rules
+from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.signin.profile import WELL_KNOWN
 
@@ -280,6 +280,11 @@ class Exchange:
         return self._inspect(self.story.endpoint)
 
     def _inspect(self, endpoint: Endpoint) -> list[Effect]:
+        if endpoint.kind is EndpointKind.TELEMETRY and self._rules.policy.telemetry == "block":
+            # It goes nowhere, so nobody reads it; whatever it holds, its client stays calm.
+            self.story.decision = telemetry.BLOCKED
+            self.story.refused(telemetry.BLOCKING)
+            return self._answer(telemetry.kept_answer(self._head().method))
         self.phase = Phase.INSPECTING_REQUEST
         body = bytes(self._request_body)
         masker = self._rules.masking.masker(Direction.PROMPT)
@@ -304,7 +309,10 @@ class Exchange:
 
     def _decide(self, endpoint: Endpoint) -> list[Effect]:
         if endpoint.kind is EndpointKind.TELEMETRY:
-            return self._decide_telemetry(endpoint)
+            self.story.decision = telemetry.PASSED
+            if self._blocked is not None:
+                return self._refuse(blocked(self._blocked))
+            return self._on_allowed(endpoint, None)
         request = self._head()
         prompt = self.story.prompt
         facts = Facts(
@@ -332,14 +340,6 @@ class Exchange:
                 )
             case _:
                 assert_never(self.story.decision.effect)
-
-    def _decide_telemetry(self, endpoint: Endpoint) -> list[Effect]:
-        if self._rules.policy.telemetry == "block":
-            self.story.decision = telemetry.BLOCKED
-            self.story.refused(telemetry.BLOCKING)
-            return self._answer(telemetry.kept_answer(self._head().method))
-        self.story.decision = telemetry.PASSED
-        return self._refuse(blocked(self._blocked)) if self._blocked is not None else self._on_allowed(endpoint, None)
 
     def _make_hold(self, facts: Facts) -> Hold | None:
         policy, principal = self._rules.policy, self.story.principal

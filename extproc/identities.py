@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from extproc.config import Config, EntraSettings
+from extproc.config import Config
+from extproc.config_issuers import EntraSettings
 from extproc.credentials.source import FileSource
 from extproc.errors import ConfigError, Refused
 from extproc.identity.principal import Principal

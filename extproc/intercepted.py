@@ -33,7 +33,7 @@ def intercepted_hosts(more: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the default hosts and `more`, each once; raises ConfigError for an entry that is none."""
     for host in more:
         if fault := host_fault(host):
-            raise ConfigError(f"proxy.hosts: {fault}")
+            raise ConfigError(f"hosts to intercept: {fault}")
     return tuple(dict.fromkeys((*DEFAULT_HOSTS, *more)))
 
 

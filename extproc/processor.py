@@ -457,6 +457,9 @@ class Processor:
             if live.cut is None:
                 live.cut_off(End.DRAIN)
         await self._until_idle(_CUT_SECONDS)
+        if self._closings:
+            # TLS that failed is no running exchange, but it is being recorded.
+            await asyncio.wait(self._closings, timeout=_CUT_SECONDS)
 
     async def _until_idle(self, seconds: float) -> None:
         try:

@@ -12,12 +12,15 @@ from extproc.endpoint import EndpointKind
 from extproc.errors import Refusal
 from extproc.events import Headers
 from extproc.recording.story import Story
-from extproc.rules import CONVERSATIONS, Rules
+from extproc.rules import Rules
 
 DECISION_HEADER: Final = "x-gateway-decision-id"
 
 REQUEST_ID_HEADER: Final = "x-github-request-id"
 """The language server takes no answer of GitHub's API for one without it; Copilot CLI shows it with every error."""
+
+_SAYING: Final = frozenset({EndpointKind.CHAT, EndpointKind.RESPONSES, EndpointKind.MESSAGES})
+"""The endpoints whose answers a person reads as something said: a refusal can be said there, too."""
 
 
 def own_answer(story: Story, body: bytes) -> Respond:
@@ -45,7 +48,7 @@ def _said_as_answer(story: Story, refusal: Refusal, kind: EndpointKind, dialect:
     """Return the refusal of a prompt as a model would say it, with the type; None where it is none."""
     prompt, endpoint = story.prompt, story.endpoint
     # What a prompt would cost is not said in words.
-    is_said = kind in CONVERSATIONS and endpoint is not None and not endpoint.path.endswith("/count_tokens")
+    is_said = kind in _SAYING and endpoint is not None and not endpoint.path.endswith("/count_tokens")
     if not is_said or prompt is None or refusal.status not in {403, 422}:
         return None
     if prompt.stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from extproc.dialect.account import AccountDialect
 from extproc.dialect.agents import AgentsDialect
 from extproc.dialect.chat import ChatDialect
 from extproc.dialect.completions import CompletionsDialect
@@ -34,7 +35,7 @@ DIALECTS: Mapping[EndpointKind, Dialect] = {
     EndpointKind.MCP: McpDialect(),
     EndpointKind.GITHUB: GitHubDialect(),
     EndpointKind.GRAPHQL: GraphqlDialect(),
-    EndpointKind.ACCOUNT: JsonDialect(),
+    EndpointKind.ACCOUNT: AccountDialect(),
     EndpointKind.TELEMETRY: JsonDialect(),
     EndpointKind.METADATA: JsonDialect(),
 }
@@ -50,21 +51,6 @@ STREAMING = frozenset(
     }
 )
 """The endpoints that answer with streams of events."""
-
-MODEL_ENDPOINTS = frozenset(
-    {
-        EndpointKind.CHAT,
-        EndpointKind.COMPLETIONS,
-        EndpointKind.RESPONSES,
-        EndpointKind.MESSAGES,
-        EndpointKind.EMBEDDINGS,
-        EndpointKind.AGENTS,
-    }
-)
-"""The endpoints behind which a model answers; their clients show the message of a 422 and do not sign in again."""
-
-CONVERSATIONS = frozenset({EndpointKind.CHAT, EndpointKind.RESPONSES, EndpointKind.MESSAGES})
-"""The endpoints whose answers a person reads as something said: a refusal can be said there, too."""
 
 
 @dataclass(frozen=True, slots=True)

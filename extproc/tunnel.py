@@ -56,7 +56,8 @@ INTERCEPTED = "intercepted"
 """The cluster of tunnels that are read, as `Upstream.TUNNEL` is that of the others (envoy/envoy.yaml)."""
 
 _TARGET = re.compile(r"(?P<host>(?!-)[a-z0-9-]+(?:\.[a-z0-9-]+)*):(?P<port>[0-9]{1,5})", re.IGNORECASE | re.ASCII)
-_ADDRESS = re.compile(r"[0-9.]+|0x[0-9a-f]+", re.IGNORECASE)
+# By the last label: readers of addresses take it for a number (WHATWG URL, "ends in a number checker").
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 _HTTPS = "443"
 
 _NO_IDENTITY = Refusal(
@@ -138,11 +139,10 @@ class Tunnel:
         authority = fields.get(":authority", "")
         target = _TARGET.fullmatch(authority)
         host = target["host"].lower() if target else ""
-        story.request = _request(event.headers, fields.get(":method", ""), host, authority)
-        story.endpoint = Endpoint(EndpointKind.TUNNEL, Upstream.TUNNEL, "")
         self.phase = Phase.IDENTIFYING
-        self._shown = self.masked(authority)
-        if fields.get(":method") != "CONNECT":
+        method = fields.get(":method", "")
+        self._shown = _note_request(story, event.headers, self._rules, method=method, host=host, authority=authority)
+        if method != "CONNECT":
             return self._refuse(_NO_CONNECT)
         values = [value for name, value in event.headers if name == "proxy-authorization"]
         if not values:
@@ -150,16 +150,9 @@ class Tunnel:
         token = present([], path="", connect_authorization=values[0] if len(values) == 1 else "")
         if isinstance(token, Refusal):
             return self._refuse(_of_proxy(token))
-        if target is None or target["port"] != _HTTPS or _ADDRESS.fullmatch(host.rpartition(".")[2]):
+        if target is None or target["port"] != _HTTPS or _NUMBER.fullmatch(host.rpartition(".")[2]):
             return self._refuse(_NO_HOST)
         return [Identify(token)]
-
-    def masked(self, authority: str) -> dict[str, str | None]:
-        """Return what the record says in place of what may hold a secret."""
-        masker = self._rules.masking.masker(Direction.PROMPT)
-        shown = masker.text(authority, "path")
-        self.story.findings += masker.findings
-        return {"path": shown, **({} if shown == authority else {"host": shown}), "repository": None}
 
     def _on_identified(self, principal: Principal) -> list[Effect]:
         self.story.principal = principal
@@ -269,24 +262,26 @@ def tls_failure(
     failure_id: str, failure: TlsFailed, principal: Principal | None, rules: Rules, now: float
 ) -> tuple[Story, Record]:
     """Return what is to be recorded of a client that opened a tunnel and then could not agree on TLS with us."""
-    tunnel = Tunnel(failure_id, rules)
-    story, host = tunnel.story, failure.connect.authority.rpartition(":")[0].lower()
+    story, authority = Story(failure_id), failure.connect.authority
     story.opened_at = story.now = now
     story.client_address, story.principal = failure.client_address, principal
-    story.request = _request([], "CONNECT", host, failure.connect.authority)
-    story.endpoint = Endpoint(EndpointKind.TUNNEL, Upstream.TUNNEL, "")
+    host = authority.rpartition(":")[0].lower()
+    shown = _note_request(story, [], rules, method="CONNECT", host=host, authority=authority)
     story.outcome = Outcome.FAILED
     story.refusal = Refusal(
         502,
         Code.CONNECT_TLS,
         f"TLS inside the tunnel failed ({failure.reason}): does the client trust the gateway's CA?",
     )
-    shown = tunnel.masked(failure.connect.authority)
     return story, Record(story.opening(rules.sessions, rules.policy.digest, shown), story.closing())
 
 
-def _request(headers: Headers, method: str, host: str, authority: str) -> Request:
-    return Request(
+def _note_request(
+    story: Story, headers: Headers, rules: Rules, *, method: str, host: str, authority: str
+) -> dict[str, str | None]:
+    """Note what was asked for; return what the record says in place of what may hold a secret."""
+    story.endpoint = Endpoint(EndpointKind.TUNNEL, Upstream.TUNNEL, "")
+    story.request = Request(
         headers=headers,
         method=method,
         host=host,
@@ -296,6 +291,10 @@ def _request(headers: Headers, method: str, host: str, authority: str) -> Reques
         model_endpoint=None,
         client=client_facts(headers),
     )
+    masker = rules.masking.masker(Direction.PROMPT)
+    shown = masker.text(authority, "path")
+    story.findings += masker.findings
+    return {"path": shown, **({} if shown == authority else {"host": shown}), "repository": None}
 
 
 def _of_proxy(refusal: Refusal) -> Refusal:

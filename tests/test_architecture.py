@@ -127,7 +127,7 @@ LAYERS = [
     EXCHANGE,
     ADAPTERS,
     ["extproc.processor", "extproc.server"],
-    ["extproc.config", "extproc.config_recording"],
+    ["extproc.config", "extproc.config_issuers", "extproc.config_recording"],
     ["extproc.stores", "extproc.recorder", "extproc.identities", "extproc.serve"],
     ["extproc.dev*"],
     ["extproc.cli", "extproc.commands*", "extproc.__main__"],

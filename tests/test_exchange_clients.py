@@ -179,7 +179,7 @@ def test_a_token_of_the_gateway_buys_no_other_whatever_way_it_came(event: Reques
     found = book() >> event << Identify(Secret(GATEWAY_TOKEN)) >> Identified(ALICE)
     found = found << refused(Outcome.DENIED, Code.POLICY_DENIED) >> Recorded()
     assert found << Answered(403, Code.POLICY_DENIED) << Finish
-    assert "extproc login" in own_answer(found)["error"]["message"]
+    assert "extproc login" in own_answer(found)["message"]
 
 
 def test_who_may_not_ask_about_accounts_gets_no_token() -> None:
@@ -356,11 +356,14 @@ def test_telemetry_is_recorded_with_its_findings_and_without_its_bodies() -> Non
     assert found.closing["response"].keys() == {"status", "upstream_status", "content_type", "body_bytes"}
 
 
-def test_telemetry_that_is_blocked_is_answered_so_that_clients_stay_calm_and_goes_nowhere() -> None:
-    found = reported(gzip.compress(REPORT), GZIP, rules_=rules(policy=BLOCKING))
+@pytest.mark.parametrize("body", [gzip.compress(REPORT), b"no gzip", b""])
+def test_telemetry_that_is_blocked_is_answered_so_that_clients_stay_calm_and_goes_nowhere(body: bytes) -> None:
+    found = reported(body, GZIP, rules_=rules(policy=BLOCKING))
     assert found << refused(Outcome.DENIED, Code.POLICY_DENIED) >> Recorded() << Respond << Finish
     assert (found.first(Respond).status, own_answer(found)["errors"]) == (200, [])
     assert (found.opening["decision"]["effect"], found.closing["response"]["status"]) == ("deny", 200)
+    # Nobody looked at it.
+    assert found.opening["masking"] is None
 
 
 def test_experiments_that_are_blocked_are_none() -> None:

@@ -73,7 +73,7 @@ def test_host_names_and_wildcards_for_one_label_may_be_intercepted(host: str) ->
 )
 def test_what_is_no_host_name_is_told(host: str, fault: str) -> None:
     assert fault in (host_fault(host) or "")
-    with pytest.raises(ConfigError, match=r"^proxy\.hosts: "):
+    with pytest.raises(ConfigError, match=r"^hosts to intercept: "):
         intercepted_hosts(["github.com", host])
 
 

@@ -45,6 +45,8 @@ class Outside:
         self.openings: list[dict[str, Any]] = []
         self.closings: list[dict[str, Any]] = []
         self.recorded = asyncio.Event()
+        self.writable = asyncio.Event()
+        self.writable.set()
 
     def cached(self, token: Secret) -> Principal | None:
         return None
@@ -64,6 +66,7 @@ class Outside:
         """Nothing waits."""
 
     async def append(self, opening: dict[str, Any] | None, closing: dict[str, Any] | None) -> None:
+        await self.writable.wait()
         self.openings += [] if opening is None else [opening]
         if closing is not None:
             self.closings.append(closing)
@@ -294,3 +297,11 @@ async def test_a_failure_of_somebody_whose_token_is_no_longer_good_is_recorded_w
     await envoy.log(tls_log(f"Basic {stale}"))
     await envoy.outside.closing()
     assert envoy.outside.openings[0]["principal"] is None
+
+
+async def test_a_failure_that_is_being_recorded_is_when_the_gateway_stops(envoy: Envoy) -> None:
+    envoy.outside.writable.clear()
+    await envoy.log(tls_log(BASIC))
+    asyncio.get_running_loop().call_later(0.05, envoy.outside.writable.set)
+    await envoy.processor.drain()
+    assert [entry["error"]["code"] for entry in envoy.outside.closings] == [Code.CONNECT_TLS]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from extproc.conversation import Answer
 from extproc.dialect.chat import ChatDialect
 from extproc.encoding import decoder
-from extproc.endpoint import EndpointKind
+from extproc.endpoint import MODEL_ENDPOINTS, EndpointKind
 from extproc.errors import Code, Refusal
 from extproc.events import Headers
 from extproc.masking.finding import Action, Direction
@@ -20,7 +20,7 @@ from extproc.masking.masker import Masker
 from extproc.masking.policy import MaskingPolicy, RuleSetPolicy
 from extproc.recording.document import Timing
 from extproc.response import MAX_RATIO, Body, Compressed, HeldAnswer, StreamedAnswer, TextAnswer, body_for
-from extproc.rules import DIALECTS, MODEL_ENDPOINTS, STREAMING
+from extproc.rules import DIALECTS, STREAMING
 from extproc.secret import Secret
 from tests.detecting import masking
 

@@ -191,7 +191,7 @@ def test_a_refused_identity_is_answered_as_its_refusal_says_but_for_401_which_is
 
 ELSEWHERE = [
     *("192.0.2.1:443", "[::1]:443", "[2001:db8::1]:443", "::1:443", "2130706433:443", "0x7f000001:443"),
-    *("0177.0.0.1:443", "127.1:443", "0x7f.1:443", "127.0.0.0x1:443", "api.github.com.0x7f:443", "a.1:443"),
+    *("0177.0.0.1:443", "127.1:443", "0x7f.1:443", "127.0.0.0x1:443", "api.github.com.0x7f:443", "a.1:443", "a.0X:443"),
     *("127.0.0.1.:443", "api.github.com.:443", ".github.com:443", "a..b:443", "-a.com:443", "a_b.com:443"),
     *("api.github.com:80", "api.github.com:8443", "api.github.com:22", "api.github.com:0443", "api.github.com:"),
     *("api.github.com", "api.github.com:443:443", "api.github.com:443 ", " api.github.com:443", ":443", ""),

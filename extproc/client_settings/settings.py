@@ -185,6 +185,8 @@ def _by_proxy(client: Client, proxy: str, ca_file: PurePath | None) -> Settings:
 
 
 _ALL_TRAFFIC = (
+    # `extproc run` gives a password that does not, and prints no notes.
+    *_EXPIRES,
     "All HTTPS of programs with these settings goes to the gateway, which refuses hosts that are not listed there.",
 )
 _VSCODE_PROXY = (

@@ -24,7 +24,7 @@ class Shell(StrEnum):
 
 
 def render(settings: Settings, shell: Shell) -> str:
-    """Return the text for `shell`: notes as comments, then one line per variable; JSON has the documents too.
+    """Return the text for `shell`: one line per variable, then notes as comments; JSON has the documents too.
 
     Raises ConfigError for a value that the shell cannot be told exactly; its message names the variable only.
     """
@@ -35,8 +35,9 @@ def render(settings: Settings, shell: Shell) -> str:
         whole = {"environment": settings.variables, "settings": settings.documents, "notes": settings.notes}
         return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     comment = "rem" if shell is Shell.CMD else "#"
+    # Last: `eval $(…)` without quotes makes one line of all, and what is behind a comment is lost.
     notes = [f"{comment} {note}" for note in settings.notes]
-    return "\n".join([*notes, *_lines(settings.variables, shell)]) + "\n"
+    return "\n".join([*_lines(settings.variables, shell), *notes]) + "\n"
 
 
 def _lines(variables: Mapping[str, str], shell: Shell) -> list[str]:

@@ -19,11 +19,11 @@ import aiohttp
 import msgspec
 import typer
 
-from extproc.errors import ExtprocError
+from extproc.errors import ConfigError, ExtprocError
 from extproc.signin import browser, device
 from extproc.signin.discovery import Provider, check_profile, discover, fetch_profile, scope_of
 from extproc.signin.kept import SignIn, keeper_of, load
-from extproc.signin.oauth import Tokens
+from extproc.signin.oauth import Tokens, shown
 from extproc.signin.profile import Profile
 from extproc.signin.tokens import NOT_SIGNED_IN, fresh_token, revoke, sign_in_of
 from extproc.signin.workload import checked_token, token_of_file, workload_token
@@ -94,8 +94,13 @@ def current_profile(environ: Mapping[str, str]) -> Profile:
 def login(  # noqa: PLR0917 - options, passed by name
     ctx: typer.Context,
     gateway: Annotated[
-        str, typer.Argument(envvar="EXTPROC_GATEWAY", metavar="GATEWAY_URL", help="Where the gateway is.")
-    ] = DEFAULT_GATEWAY,
+        str | None,
+        typer.Argument(
+            envvar="EXTPROC_GATEWAY",
+            metavar="GATEWAY_URL",
+            help=f"Where the gateway is; by default as in the last sign-in, else {DEFAULT_GATEWAY}.",
+        ),
+    ] = None,
     issuer: Annotated[str | None, typer.Option(help="The OIDC issuer, in place of the one the gateway names.")] = None,
     client_id: Annotated[
         str | None, typer.Option(help="The public client to sign in with. With --issuer the gateway is not asked.")
@@ -114,7 +119,8 @@ def login(  # noqa: PLR0917 - options, passed by name
     environ: Mapping[str, str] = ctx.obj
     changes = {"issuer": issuer, "client_id": client_id, "scopes": tuple(scope) if scope else None, "use": use}
     told = {name: str(value) if isinstance(value, Use) else value for name, value in changes.items() if value}
-    made = asyncio.run(_login(environ, gateway, told, in_browser=in_browser, in_file=in_file))
+    address = gateway or _last_gateway(environ) or DEFAULT_GATEWAY
+    made = asyncio.run(_login(environ, address, told, in_browser=in_browser, in_file=in_file))
     until = datetime.fromtimestamp(made.expires_at).astimezone().strftime("%H:%M")
     renewed = "refreshed automatically" if made.refresh_token else "then sign in again"
     _say(f"Signed in as {made.name} (issuer {made.profile.issuer}) until {until}; {renewed}.")
@@ -160,9 +166,23 @@ async def _asked_token(environ: Mapping[str, str], audience: str) -> str:
         found = await workload_token(environ, audience, session)
         if found is not None:
             return found.reveal()
-        if environ.get("GITHUB_ACTIONS") == "true" and load(environ) is None:
+        kept = load(environ)
+        if environ.get("GITHUB_ACTIONS") == "true" and kept is None:
             raise ExtprocError("this job may not have a token: give it `permissions: id-token: write`")
+        if kept is not None:
+            _check_same_gateway(kept.profile.gateway, environ)
         return (await fresh_token(keeper_of(environ), session, time.time)).reveal()
+
+
+def _check_same_gateway(signed_in: str, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError where EXTPROC_GATEWAY names another gateway than the one that the sign-in is for.
+
+    A variable, which a folder's settings may set, must not lead a person's token elsewhere.
+    """
+    named = environ.get("EXTPROC_GATEWAY") or signed_in
+    if named.rstrip("/") != signed_in.rstrip("/"):
+        told = f"EXTPROC_GATEWAY names {shown(named)}, but the sign-in is for {signed_in}"
+        raise ConfigError(f"{told}: unset the variable, or run `extproc login` for that gateway")
 
 
 async def _profile(gateway: str) -> Profile:
@@ -174,6 +194,9 @@ async def _login(
     environ: Mapping[str, str], gateway: str, changes: Mapping[str, object], *, in_browser: bool | None, in_file: bool
 ) -> SignIn:
     keeper = keeper_of(environ)
+    # A place that cannot be written is told now, and not when somebody has signed in.
+    async with keeper.locked():
+        pass
     async with _session() as session:
         if {"issuer", "client_id"} <= changes.keys():
             profile = msgspec.convert({"gateway": gateway, **changes}, Profile)
@@ -183,6 +206,9 @@ async def _login(
         provider = await discover(session, profile.issuer)
         if in_browser is None:
             in_browser = _has_browser(environ) and provider.authorization_endpoint is not None
+        # Whoever names the issuer, the client and the scopes chooses what the token is good for.
+        _say(f"Signing in at {profile.issuer} as the client {profile.client_id} for the gateway {profile.gateway}.")
+        _say(f"Asked for: {scope_of(profile, provider)}.")
         made = sign_in_of(profile, await _signed_in(session, profile, provider, in_browser=in_browser), time.time())
     # Not while another process refreshes the sign-in that this one takes the place of.
     async with keeper.locked():
@@ -209,13 +235,29 @@ async def _logout(environ: Mapping[str, str]) -> None:
         except ExtprocError:
             # Unreadable: it can be removed all the same.
             kept = None
-        keeper.forget()
         try:
-            if kept is not None:
-                await revoke(kept, session)
-        except ExtprocError as error:
-            raise ExtprocError(f"signed out here, but the issuer was not told: {error}") from None
+            keeper.forget()
+        finally:
+            # Even where a locked keyring keeps its entry: at the issuer it is good for nothing then.
+            await _revoke(kept, session)
     _say("Signed out." if kept is not None else "Nobody is signed in now.")
+
+
+async def _revoke(kept: SignIn | None, session: aiohttp.ClientSession) -> None:
+    try:
+        if kept is not None:
+            await revoke(kept, session)
+    except ExtprocError as error:
+        raise ExtprocError(f"the issuer was not told that this sign-in has ended: {error}") from None
+
+
+def _last_gateway(environ: Mapping[str, str]) -> str | None:
+    """Return the gateway of the sign-in that is kept: "run `extproc login`" is said when that one has expired."""
+    try:
+        kept = load(environ)
+    except ExtprocError:
+        return None  # What cannot be read is replaced.
+    return None if kept is None else kept.profile.gateway
 
 
 def _session() -> aiohttp.ClientSession:

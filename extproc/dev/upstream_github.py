@@ -166,10 +166,13 @@ async def pull_request(request: web.Request) -> web.Response:
 
 
 async def content_exclusion(request: web.Request) -> web.Response:
-    """Answer GET /copilot_internal/content_exclusion?repos=URL,URL: for each repository that nothing is excluded."""
+    """Answer GET /copilot_internal/content_exclusion?repos=URL,URL: for each repository that nothing is excluded.
+
+    With `scope=all` alone the rules are asked for that hold everywhere.
+    """
     repositories = [name for name in request.query.get("repos", "").split(",") if name]
     rules = {"rules": [], "last_updated_at": "2025-01-01T00:00:00Z", "scope": "all"}
-    return web.json_response([rules for _ in repositories])
+    return web.json_response([rules for _ in repositories or ["all"]])
 
 
 async def mcp_registry(_request: web.Request) -> web.Response:

@@ -18,11 +18,6 @@ _KIND: Final = KeyFile(
 )
 
 
-def load_key(path: Path) -> bytes:
-    """Return the 32 bytes of the file; raises ConfigError."""
-    return _KIND.load(path)
-
-
 def load_or_create_key(path: Path) -> bytes:
     """Return the key in the file, and make one if there never was one; raises ConfigError."""
     return _KIND.load_or_create(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from extproc.conversation import Answer, Prompt
-from extproc.endpoint import Endpoint
+from extproc.endpoint import MODEL_ENDPOINTS, Endpoint
 from extproc.errors import Refusal
 from extproc.identity.principal import Principal
 from extproc.masking.finding import Direction, Finding
@@ -16,7 +16,7 @@ from extproc.policy import Decision
 from extproc.recording import document
 from extproc.recording.document import Outcome, Timing
 from extproc.recording.session import Sessions
-from extproc.recording.turn import WITH_TURNS, Gist, Turn
+from extproc.recording.turn import Gist, Turn
 from extproc.request import Request
 
 
@@ -98,7 +98,7 @@ class Story:
         if request is None:
             raise ValueError("an exchange without request headers has no record")
         client, session, endpoint = request.client, self.session(sessions), self.endpoint
-        if endpoint is not None and endpoint.kind in WITH_TURNS:
+        if endpoint is not None and endpoint.kind in MODEL_ENDPOINTS:
             self._turn = sessions.turns.take(
                 self.id, session, endpoint=endpoint, client=client, gist=self.gist, now=self.now
             )

@@ -28,9 +28,6 @@ CONVERSATIONS: Final = frozenset(
 )
 """Where a prompt can begin a turn, and be told when it is sent again."""
 
-WITH_TURNS: Final = CONVERSATIONS | {EndpointKind.COMPLETIONS, EndpointKind.EMBEDDINGS}
-"""Where an exchange can belong to a turn: where a model answers."""
-
 TITLE: Final = "title"
 """The purpose of a request that no person asked for: the client wants a title for the session."""
 

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
@@ -57,7 +58,9 @@ async def sign_in(
         endpoint = provider.authorization_endpoint
         try:
             async with asyncio.timeout(timeout_seconds):
-                await asyncio.to_thread(opener, f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}")
+                address = f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
+                # Some browsers hold their caller until they are closed, which neither the answer nor the end waits for.
+                threading.Thread(target=opener, args=(address,), daemon=True).start()
                 code = await callback.code
         except TimeoutError:
             raise ExtprocError(f"nobody signed in within {timeout_seconds:.0f} seconds: begin again") from None

@@ -38,12 +38,14 @@ async def fetch_profile(session: aiohttp.ClientSession, gateway: str) -> Profile
     """Return what the gateway tells of itself. Raises ConfigError for its address, ExtprocError for its answer."""
     if fault := url_fault(gateway):
         # The address is not repeated: what is wrong with it may be a password in it.
-        raise ConfigError(f"the gateway's address {fault}")
+        raise ConfigError(f"the gateway's address {fault}; expected one such as https://gateway.example.com")
     url = gateway.rstrip("/") + WELL_KNOWN
     try:
         document = await fetch_json(session, url, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_BYTES)
     except FetchFailed as failure:
-        raise FetchFailed(f"{url}: {failure}; is this the gateway's address?") from None
+        untrusted = "CertificateError" in str(failure)
+        advice = "name the file of its authority in SSL_CERT_FILE" if untrusted else "is this the gateway's address?"
+        raise FetchFailed(f"{url}: {failure}; {advice}") from None
     try:
         profile = msgspec.convert(document, Profile)
     except msgspec.ValidationError as error:
@@ -54,8 +56,9 @@ async def fetch_profile(session: aiohttp.ClientSession, gateway: str) -> Profile
 
 def check_profile(profile: Profile, where: str) -> None:
     """Raise ConfigError, which names `where`, for a profile that no sign-in may follow."""
-    for name, url in (("gateway", profile.gateway), ("issuer", profile.issuer)):
-        if fault := url_fault(url):
+    # The proxy is told the token as well.
+    for name, url in (("gateway", profile.gateway), ("issuer", profile.issuer), ("proxy", profile.proxy)):
+        if url is not None and (fault := url_fault(url)):
             raise ConfigError(f"{where}: {name} {fault}")
     if not profile.client_id or not profile.client_id.isprintable():
         raise ConfigError(f"{where}: client_id must be printable text")

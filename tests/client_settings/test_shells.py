@@ -54,6 +54,18 @@ def test_sh_exports_what_it_is_told_and_notes_do_nothing() -> None:
     assert done.stderr == ""
 
 
+def test_sh_is_told_all_even_where_the_quotes_of_eval_are_forgotten() -> None:
+    text = render(Settings({"A": "1", "B": "2 3"}, notes=("a note",)), Shell.SH)
+    done = subprocess.run(  # noqa: S603 - our own text is what is tested
+        ["/bin/sh", "-c", "eval $0; env", text],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert {"A=1", "B=2 3"} <= set(done.stdout.splitlines())
+
+
 def unquoted(quoted: str, escape: str, quotes: str) -> str:
     """Read one quoted word as fish and PowerShell do, by their documented rules; it must end with its last quote."""
     assert quoted[0] == quoted[-1] == "'"
@@ -124,6 +136,6 @@ def test_json_has_variables_documents_and_notes() -> None:
 @pytest.mark.parametrize("shell", [shell for shell in Shell if shell is not Shell.JSON])
 def test_every_line_is_a_note_or_a_variable(shell: Shell) -> None:
     text = render(Settings({"A": "1", "B": "2"}, notes=("a note",)), shell)
-    note, *rest = text.splitlines()
+    *rest, note = text.splitlines()
     assert re.fullmatch(r"(#|rem) a note", note)
     assert len(rest) == 2

@@ -49,6 +49,14 @@ def test_another_folder_can_be_named(ca: Extproc, tmp_path: Path) -> None:
     assert not (tmp_path / ".extproc").exists()
 
 
+@pytest.mark.parametrize("command", ["init", "show", "renew", "rotate"])
+def test_a_file_in_the_folders_place_is_named(ca: Extproc, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").touch()
+    ran = ca(command, "--dir", "file")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("extproc: file")
+
+
 @pytest.mark.parametrize("command", ["show", "renew", "rotate"])
 def test_without_an_authority_it_is_said_how_to_make_one(ca: Extproc, command: str) -> None:
     ran = ca(command)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.gateway_profile import TOKEN, SignedIn, telling
 
-PROXY = "http://gateway.example:3128"
+PROXY = "https://gateway.example:3128"
 AUTHORITY = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
@@ -40,7 +40,7 @@ async def test_proxy_mode_names_the_authority_in_a_file_that_is_there(tmp_path: 
     async with telling(PROXY, AUTHORITY) as gateway:
         extproc = SignedIn(tmp_path, gateway)
         found = await evaluated(extproc, (await extproc("env", "--mode", "proxy")).out)
-        assert found["HTTPS_PROXY"] == f"http://extproc:{TOKEN}@gateway.example:3128"
+        assert found["HTTPS_PROXY"] == f"https://extproc:{TOKEN}@gateway.example:3128"
         assert TOKEN not in found["COPILOT_GITHUB_TOKEN"]
         path = tmp_path / ".config" / "copilot-extproc" / "ca.pem"
         assert found["NODE_EXTRA_CA_CERTS"] == str(path)
@@ -64,6 +64,36 @@ async def test_the_authoritys_file_follows_the_gateway(tmp_path: Path) -> None:
         assert bundle.read_text() == whole
 
 
+async def test_commands_that_begin_together_write_the_authority_whole(tmp_path: Path) -> None:
+    path = tmp_path / ".config" / "copilot-extproc" / "ca.pem"
+    async with telling(PROXY, AUTHORITY) as gateway:
+        ended = await asyncio.gather(*(SignedIn(tmp_path, gateway)("env") for _ in range(4)))
+    assert [(one.code, one.err) for one in ended] == [(0, "")] * 4
+    assert sorted(path.parent.iterdir()) == [path.with_name("ca-bundle.pem"), path]
+
+
+async def test_a_bundle_without_a_last_line_break_stays_readable(tmp_path: Path) -> None:
+    (tmp_path / "company.pem").write_text(AUTHORITY.rstrip())
+    async with telling(PROXY, AUTHORITY.replace("A", "B")) as gateway:
+        await SignedIn(tmp_path, gateway, more={"SSL_CERT_FILE": str(tmp_path / "company.pem")})("env")
+    bundle = tmp_path / ".config" / "copilot-extproc" / "ca-bundle.pem"
+    assert bundle.read_text() == AUTHORITY + AUTHORITY.replace("A", "B")
+
+
+async def test_settings_that_hold_a_token_say_that_it_expires(tmp_path: Path) -> None:
+    async with telling(PROXY) as gateway:
+        for mode in ("url", "proxy"):
+            assert "# The token expires." in (await SignedIn(tmp_path, gateway)("env", "--mode", mode)).out
+
+
+async def test_a_proxy_that_would_see_the_token_in_plain_is_refused(tmp_path: Path) -> None:
+    async with telling("http://gateway.example:3128") as gateway:
+        for command in (("env", "--mode", "proxy"), ("run", "--", "true")):
+            ended = await SignedIn(tmp_path, gateway)(*command)
+            assert (ended.code, ended.out) == (2, "")
+            assert "proxy must be an https URL" in ended.err
+
+
 async def test_several_clients_are_printed_together_in_the_shell_that_is_asked_for(tmp_path: Path) -> None:
     async with telling() as gateway:
         clients = ("--client", "openai", "--client", "anthropic")
@@ -80,7 +110,7 @@ async def test_several_clients_are_printed_together_in_the_shell_that_is_asked_f
 async def test_vscode_goes_by_the_proxy_and_its_settings_are_in_the_json(tmp_path: Path) -> None:
     async with telling(PROXY) as gateway:
         printed = json.loads((await SignedIn(tmp_path, gateway)("env", "--client", "vscode", "--shell", "json")).out)
-        assert printed["settings"]["settings.json"]["http.proxy"] == f"http://extproc:{TOKEN}@gateway.example:3128"
+        assert printed["settings"]["settings.json"]["http.proxy"] == f"https://extproc:{TOKEN}@gateway.example:3128"
         assert set(printed) == {"environment", "settings", "notes"}
 
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlencode
 
 import keyring
 import pytest
+from keyring.errors import KeyringLocked
 
 from extproc.commands.acting import principal_of
 from extproc.commands.login import current_profile, current_token
@@ -297,7 +298,74 @@ def test_a_sign_out_that_the_issuer_does_not_hear_of_is_told(extproc: Extproc, s
     file.write_text(json.dumps(stored))
     run = extproc("logout")
     assert (run.code, run.out, file.exists()) == (1, "", False)
-    assert "signed out here, but the issuer was not told: " in run.err
+    assert "the issuer was not told that this sign-in has ended: " in run.err
+
+
+@pytest.mark.usefixtures("alice")
+def test_a_login_without_an_address_is_for_the_gateway_of_the_last_one(extproc: Extproc, gateway: str) -> None:
+    assert extproc("login", gateway, "--browser").code == 0
+    run = extproc("login", "--browser")
+    assert (run.code, run.err) == (0, "")
+    assert f"for the gateway {gateway}." in run.out
+
+
+@pytest.mark.usefixtures("alice")
+def test_it_is_told_what_is_asked_for_before_anybody_signs_in(extproc: Extproc, gateway: str, state: Path) -> None:
+    told = extproc("login", gateway, "--browser").out.splitlines()
+    issuer = files.ports_of(state).issuer_url
+    assert told[:2] == [
+        f"Signing in at {issuer} as the client extproc-cli for the gateway {gateway}.",
+        "Asked for: openid offline_access groups.",
+    ]
+
+
+@pytest.mark.usefixtures("alice")
+def test_a_variable_does_not_lead_the_token_of_a_sign_in_to_another_gateway(
+    extproc: Extproc, gateway: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert extproc("login", gateway, "--browser").code == 0
+    monkeypatch.setenv("EXTPROC_GATEWAY", f"{gateway}/")
+    assert extproc("token").code == 0
+    profile = {"gateway": gateway, "issuer": "https://id.example", "client_id": "a", "proxy": "https://evil.example:1"}
+    with telling({WELL_KNOWN: json.dumps(profile).encode()}) as other:
+        monkeypatch.setenv("EXTPROC_GATEWAY", other)
+        for command in (("env",), ("run", "--", "true"), ("token",)):
+            run = extproc(*command)
+            assert (run.code, run.out) == (2, "")
+            assert f"EXTPROC_GATEWAY names {other}, but the sign-in is for {gateway}" in run.err
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anybody_signs_in(
+    extproc: Extproc, gateway: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "copilot-extproc").touch()
+    run = extproc("login", gateway, "--file", "--device")
+    assert (run.code, run.out) == (1, "")
+    assert "sign-in.lock: it cannot be made" in run.err
+
+
+class LockedKeyring(MemoryKeyring):
+    def get_password(self, service: str, username: str) -> str | None:
+        raise KeyringLocked
+
+
+@pytest.mark.usefixtures("alice")
+def test_a_locked_keyring_does_not_keep_the_issuer_from_being_told(
+    extproc: Extproc, gateway: str, tmp_path: Path
+) -> None:
+    assert extproc("login", gateway, "--browser", "--file").code == 0
+    kept = load(environ_in(tmp_path))
+    assert kept is not None
+    assert kept.refresh_token is not None
+    keyring.set_keyring(LockedKeyring())
+    run = extproc("logout")
+    assert (run.code, run.out) == (1, "")
+    assert "the keyring does not answer (KeyringLocked)" in run.err
+    form = {"grant_type": "refresh_token", "refresh_token": kept.refresh_token.reveal(), "client_id": "extproc-cli"}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        fetched(f"{kept.profile.issuer}/token", urlencode(form))
+    refused.value.close()
 
 
 # --- token -----------------------------------------------------------------------------------------------------------

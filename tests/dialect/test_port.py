@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 TOLD = 'Denied by alice: "not näw".'
 
 TALKING = ("chat", "agents", "completions", "responses", "messages", "mcp")
-SILENT = ("embeddings", "models", "github", "graphql", "metadata")
+SILENT = ("embeddings", "models", "github", "graphql", "account", "telemetry", "metadata")
 ANSWERS = {
     kind: sorted((GOLDEN / ("chat" if kind == "agents" else kind)).glob("*.json")) for kind in TALKING if kind != "mcp"
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 DISK_BYTES = 8 << 20
 BOUNDS = {"max_bytes": 2 << 20, "reserve_bytes": 1 << 20}
 LONG = "long enough that it fits no last page of a file " * 300
+COUNT = itertools.count()
 WORDS = [f"word {number} " for number in range(200)]
 
 
@@ -37,7 +39,9 @@ def disk(own_gateway: Gateway) -> Iterator[Path]:
 
 async def refused(gateway: Gateway, path: str = "/chat/completions", text: str = LONG) -> dict[str, Any]:
     """Ask, be refused for want of recording, and return the error."""
-    body = {"model": "gpt-5", "max_tokens": 5, "messages": [{"role": "user", "content": text}]}
+    # What was asked before is not written again: a new text takes its room.
+    said = {"role": "user", "content": f"{next(COUNT)} {text}"}
+    body = {"model": "gpt-5", "max_tokens": 5, "messages": [said]}
     headers = gateway.headers()
     async with gateway.session.post(f"{gateway.url}{path}", headers=headers, data=json.dumps(body)) as response:
         assert response.status == 503, await response.text()

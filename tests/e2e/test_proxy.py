@@ -16,7 +16,7 @@ import pytest
 from extproc.identity.gateway_token import GatewayTokens
 from extproc.identity.principal import Principal
 from extproc.intercepted import DEFAULT_HOSTS
-from extproc.keys.gateway_token_key import FILE_NAME, load_key
+from extproc.keys.gateway_token_key import FILE_NAME, load_or_create_key
 from tests.e2e.gateway import Gateway, decision_id, until
 from tests.e2e.tunnels import API, Wire, basic, chat_body, encrypted, http2, trusting
 from tests.e2e.upstream import DONE, Call, answer_json, event
@@ -140,7 +140,7 @@ async def test_the_connect_takes_an_identity_in_all_its_clothes(gateway: Gateway
 
 
 async def test_a_token_that_the_gateway_minted_opens_a_tunnel(gateway: Gateway) -> None:
-    token = minted(gateway, load_key(gateway.state / FILE_NAME))
+    token = minted(gateway, load_or_create_key(gateway.state / FILE_NAME))
     async with encrypted(gateway, authorization=basic(token)) as wire:
         answer = await wire.ask("/models")
     assert answer.status == 200
@@ -207,7 +207,7 @@ async def test_clients_that_send_no_authorization_inside_are_who_opened_the_tunn
 
 async def test_a_token_that_expires_while_the_tunnel_is_open_buys_no_further_exchange(gateway: Gateway) -> None:
     begin = int(time.time())
-    token = gateway.token(iat=begin - 3600, nbf=begin - 3600, exp=begin + 6 - LEEWAY_SECONDS)
+    token = gateway.token(iat=begin - 3600, nbf=begin - 3600, exp=begin + 3 - LEEWAY_SECONDS)
     async with encrypted(gateway, authorization=basic(token)) as wire:
         assert (await wire.ask("/models")).status == 200
         while (answer := await wire.ask("/models")).status == 200:
@@ -274,9 +274,10 @@ async def test_a_thousand_idle_tunnels_are_held_while_exchanges_go_on(many_files
                 assert response.status == 200
             assert (await wire.ask("/chat/completions", body=chat_body())).status == 200
         # All of them are still there, and of use.
-        for wire in wires:
+        assert not any(wire.reader.at_eof() for wire in wires)
+        for wire in wires[::10]:
             await wire.send(b"GET /models HTTP/1.1\r\nhost: " + API.encode() + b"\r\n\r\n")
-        assert {(await wire.answer()).status for wire in wires} == {200}
+        assert {(await wire.answer()).status for wire in wires[::10]} == {200}
         async with own_gateway.session.get(f"http://127.0.0.1:{own_gateway.ports.ops}/metrics") as metrics:
             text = await metrics.text()
         assert "\nextproc_streams_open 0.0\n" in text

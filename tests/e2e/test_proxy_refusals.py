@@ -465,13 +465,13 @@ async def test_old_tls_is_refused_and_recorded(gateway: Gateway) -> None:
     assert (document["principal"]["name"], "UNSUPPORTED_PROTOCOL" in document["error"]["message"]) == ("alice", True)
 
 
-def _silent_for_a_second(config: dict[str, Any]) -> None:
+def impatient(config: dict[str, Any]) -> None:
     (inside,) = (one for one in config["static_resources"]["listeners"] if one["name"] == "intercepted")
-    inside["listener_filters_timeout"] = "1s"
+    inside["listener_filters_timeout"] = "0.5s"
 
 
 async def test_an_expired_leaf_is_recorded_and_silence_ends_a_tunnel(own_gateway: Gateway) -> None:
-    await own_gateway.prepare(_silent_for_a_second)
+    await own_gateway.prepare(impatient)
     shutil.rmtree(own_gateway.state / "ca")
     operations.init(own_gateway.state / "ca", operations.Wanted(), time.time() - 91 * DAY)
     await own_gateway.start()

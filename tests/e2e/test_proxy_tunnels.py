@@ -206,7 +206,7 @@ async def test_a_stopping_service_ends_open_tunnels_and_records_them(own_gateway
 
 async def test_a_tunnel_lasts_no_longer_than_an_exchange_may(own_gateway: Gateway, far: Far) -> None:
     await start_with_far(own_gateway, far)
-    own_gateway.configure(limits={"total_seconds": 1})
+    own_gateway.configure(limits={"total_seconds": 0.5})
     await own_gateway.start()
     async with dialled(own_gateway) as wire:
         answer = await opened(own_gateway, wire)
@@ -224,7 +224,7 @@ async def test_a_silent_tunnel_is_ended_by_envoy_and_nothing_else_is(own_gateway
         routes = proxy["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"][0]["routes"]
         (route,) = (one["route"] for one in routes if one["name"] == "tunnel")
         assert route["idle_timeout"] == "900s"
-        route["idle_timeout"] = "1s"
+        route["idle_timeout"] = "0.5s"
 
     await own_gateway.prepare(impatient)
     list_hosts(own_gateway, LISTED)
@@ -233,13 +233,13 @@ async def test_a_silent_tunnel_is_ended_by_envoy_and_nothing_else_is(own_gateway
     await own_gateway.start()
     async with dialled(own_gateway) as wire:
         answer = await opened(own_gateway, wire)
-        for _ in range(20):
+        for _ in range(10):
             await wire.send(b"hello")
             assert await wire.reader.readexactly(5) == b"hello"
             await asyncio.sleep(0.1)
         assert await wire.rest() == b""
     document = await own_gateway.document(answer.id)
-    check_tunnelled(document, 100, 100)
+    check_tunnelled(document, 50, 50)
     assert (document["outcome"], document["error"]["code"]) == ("failed", "gateway.timeout")
 
 

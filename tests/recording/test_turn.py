@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.conversation import Prompt
-from extproc.endpoint import Endpoint, EndpointKind, Upstream
+from extproc.endpoint import MODEL_ENDPOINTS, Endpoint, EndpointKind, Upstream
 from extproc.headers import client_facts
-from extproc.recording.turn import CONVERSATIONS, RETRY_SECONDS, WITH_TURNS, Gist, Turn, Turns, gist_of
-from extproc.rules import MODEL_ENDPOINTS
+from extproc.recording.turn import CONVERSATIONS, RETRY_SECONDS, Gist, Turn, Turns, gist_of
 
 NAMED = (("x-client-session-id", "s"), ("x-interaction-id", "i"))
 ASKED = {"role": "user", "content": "write a file"}
@@ -108,9 +107,8 @@ def test_without_a_prompt_the_turn_is_what_the_client_names() -> None:
         assert found.recorded() == {"id": turn, "retry_of": None, "purpose": None}
 
 
-def test_turns_are_where_a_model_answers() -> None:
-    assert WITH_TURNS == MODEL_ENDPOINTS
-    assert CONVERSATIONS < WITH_TURNS
+def test_turns_begin_where_a_model_answers() -> None:
+    assert CONVERSATIONS < MODEL_ENDPOINTS
 
 
 # --- retries ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -158,3 +159,20 @@ async def test_nobody_waits_for_ever(session: aiohttp.ClientSession, provider: P
 async def test_an_issuer_without_an_authorization_endpoint_is_named(session: aiohttp.ClientSession) -> None:
     with pytest.raises(ExtprocError, match=r"has no authorization endpoint.*--device"):
         await sign_in(session, Provider("https://i", "https://i/token"), "cli", SCOPE, opener=lambda url: None)
+
+
+async def test_a_browser_that_stays_open_keeps_nobody_waiting(
+    session: aiohttp.ClientSession, provider: Provider
+) -> None:
+    loop, closed = asyncio.get_running_loop(), threading.Event()
+
+    def opener(url: str) -> None:
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+        asyncio.run_coroutine_threadsafe(chosen(session, {**asked, "url": url}), loop).result()
+        closed.wait()
+
+    try:
+        tokens = await sign_in(session, provider, "cli", SCOPE, opener=opener, timeout_seconds=20.0)
+        assert parse(tokens.access_token.reveal()).claims["sub"] == "alice"
+    finally:
+        closed.set()

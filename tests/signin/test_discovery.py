@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import ssl
+import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -7,6 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from extproc.certificates import operations
 from extproc.errors import ConfigError, ExtprocError
 from extproc.keys.fetch import FetchFailed
 from extproc.signin.discovery import Provider, check_profile, discover, fetch_profile, is_endpoint, scope_of
@@ -50,6 +55,7 @@ async def test_the_gateway_tells_its_profile_at_the_well_known_address(session: 
         (web.json_response({"gateway": "https://gateway.example"}), "missing required field"),
         (web.json_response({**TOLD, "issuer": "http://id.example"}), "issuer must be an https URL"),
         (web.json_response({**TOLD, "gateway": "http://gateway.example"}), "gateway must be an https URL"),
+        (web.json_response({**TOLD, "proxy": "http://gateway.example:3128"}), "proxy must be an https URL"),
         (web.json_response({**TOLD, "client_id": "a\x1b[2J"}), "client_id must be printable"),
         (web.json_response({**TOLD, "scopes": ["a b"]}), "a scope must be printable ASCII without spaces"),
     ],
@@ -65,6 +71,18 @@ async def test_what_is_no_profile_is_refused_by_name(
             await fetch_profile(session, url)
     assert why in str(refused.value)
     assert url in str(refused.value)
+
+
+async def test_a_gateway_whose_certificate_is_not_trusted_says_what_to_do(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    operations.ensure(tmp_path / "ca", (), time.time())
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "ca" / "tls.crt", tmp_path / "ca" / "tls.key")
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=tls)
+    async with server:
+        with pytest.raises(FetchFailed, match=r"CertificateError\); name the file of its authority in SSL_CERT_FILE$"):
+            await fetch_profile(session, f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
 
 
 @pytest.mark.parametrize("address", ["http://gateway.example", "gateway:8080", "https://me:hunter2@gateway.example"])
