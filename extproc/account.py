@@ -70,7 +70,7 @@ def lead_here(tree: Any, endpoints: Mapping[str, str], intercepted: Sequence[str
 
 def _led(name: str, address: object, endpoints: Mapping[str, str], intercepted: Sequence[str]) -> str:
     here = endpoints.get(name, endpoints["api"])
-    if endpoints is not _OWN_HOSTS or not isinstance(address, str):
+    if endpoints["api"] != _OWN_HOSTS["api"] or not isinstance(address, str):
         return here
     try:
         parts = urlsplit(address)

@@ -14,7 +14,7 @@ from extproc.address import url_fault
 from extproc.config_issuers import IssuerSettings
 from extproc.config_recording import Places, RecordingSettings, StoreSettings, Url
 from extproc.credential import CredentialSpec, ExchangeSpec
-from extproc.endpoint import Upstream
+from extproc.endpoint import API_UPSTREAMS, Upstream
 from extproc.errors import ConfigError
 from extproc.identity.issuers import Issuer
 from extproc.intercepted import host_fault
@@ -50,7 +50,7 @@ class CredentialSettings(_Model):
     scheme: str = "Bearer"
     headers: dict[str, str] = {}
     headers_if_missing: dict[str, str] = {}
-    upstreams: list[Upstream] = list(Upstream)
+    upstreams: list[Upstream] = sorted(API_UPSTREAMS)
     exchange: ExchangeSettings | None = None
 
     @model_validator(mode="after")
@@ -178,7 +178,7 @@ class Settings(_Model):
         return Places(base, self.state, self.store, self.recording)
 
 
-DEFAULT_HOSTS: Mapping[Upstream, str] = {
+UPSTREAM_HOSTS: Mapping[Upstream, str] = {
     Upstream.COPILOT_API: "api.githubcopilot.com",
     Upstream.COPILOT_PROXY: "copilot-proxy.githubusercontent.com",
     Upstream.GITHUB_API: "api.github.com",
@@ -202,6 +202,13 @@ class Config:
         """Return where things are kept."""
         return self.settings.places(self.base)
 
+    @property
+    def url(self) -> str | None:
+        """Return where clients are sent; where they are told an https address, TLS may end before Envoy."""
+        told = self.settings.sign_in
+        told_https = None if told is None or not told.gateway.startswith("https:") else told.gateway
+        return self.settings.url or told_https
+
     def profile(self) -> Profile | None:
         """Return what clients are told of this gateway, None where `sign_in` is not set; raises ConfigError."""
         told = self.settings.sign_in
@@ -224,7 +231,7 @@ class Config:
     @property
     def upstream_hosts(self) -> Mapping[Upstream, str]:
         """Return the host, which is also the Envoy cluster's name, of each upstream."""
-        return {**DEFAULT_HOSTS, **self.settings.upstreams}
+        return {**UPSTREAM_HOSTS, **self.settings.upstreams}
 
 
 def load_settings(path: Path) -> Settings:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from extproc.address import is_loopback, url_fault
-from extproc.endpoint import Upstream
+from extproc.endpoint import API_UPSTREAMS, Upstream
 from extproc.errors import ConfigError
 from extproc.headers import removed_from_request
 from extproc.secret import Secret
@@ -79,7 +79,7 @@ class CredentialSpec:
     headers: Mapping[str, str] = field(default_factory=dict)
     headers_if_missing: Mapping[str, str] = field(default_factory=dict)
     exchange: ExchangeSpec | None = None
-    upstreams: frozenset[Upstream] = frozenset(Upstream)
+    upstreams: frozenset[Upstream] = API_UPSTREAMS
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -101,10 +101,14 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Compute(msgspec.Struct, frozen=True, gc=False):
-    """Run `work`, which is pure and may take long for `size` bytes, and answer with `Computed`."""
+    """Run `work`, which is pure and may take long for `size` bytes, and answer with `Computed`.
+
+    `apart` is for work of people nobody knows: it waits in a queue of its own, and holds up nobody else's.
+    """
 
     work: Callable[[], object]
     size: int
+    apart: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):

@@ -24,6 +24,10 @@ class Upstream(StrEnum):
     """Whatever host a CONNECT names whose traffic is passed on unread."""
 
 
+API_UPSTREAMS = frozenset({Upstream.COPILOT_API, Upstream.COPILOT_PROXY, Upstream.GITHUB_API})
+"""The upstreams of the API, which a credential and a metadata entry are for where they name none."""
+
+
 class EndpointKind(StrEnum):
     """What policy rules call an endpoint."""
 

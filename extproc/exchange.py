@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from typing import Any, assert_never
 
 from extproc import errors, telemetry
@@ -156,6 +157,8 @@ class Exchange:
         self._response_trailers: list[str] | None = None
         self._hold: Hold | None = None
         self._misdirected: Refusal | None = None
+        self._has_slot = False
+        """Whether it is one of the few exchanges of telemetry."""
         self._is_renewal = False
         """Whether the token is one that the gateway minted itself: it buys no other."""
         self._turned_down: Refusal | None = None
@@ -212,6 +215,11 @@ class Exchange:
         return False
 
     @property
+    def must_hurry(self) -> bool:
+        """Say whether it keeps one of the few exchanges of telemetry while its body arrives."""
+        return self._has_slot and self.phase is Phase.READING_REQUEST
+
+    @property
     def released_to_upstream(self) -> bool:
         """Say whether the request was let go: whatever ends the exchange now may have been the upstream."""
         return self.story.timing.released is not None
@@ -264,13 +272,26 @@ class Exchange:
         return self._read_request(self.story.endpoint)
 
     def _read_request(self, endpoint: Endpoint) -> list[Effect]:
+        if endpoint.kind is EndpointKind.TELEMETRY:
+            self._has_slot = self._rules.policy.telemetry == "pass" and self._rules.telemetry.take()
+            if not self._has_slot:
+                return self._keep_telemetry()
         self.phase = Phase.READING_REQUEST
         return [] if self._has_body else self._inspect(endpoint)
+
+    def _keep_telemetry(self) -> list[Effect]:
+        """Answer so that the client stays calm; nobody reads what goes nowhere."""
+        is_blocked = self._rules.policy.telemetry == "block"
+        self.story.decision = telemetry.BLOCKED if is_blocked else telemetry.PASSED
+        self.story.refused(telemetry.BLOCKING if is_blocked else telemetry.CROWDED)
+        return self._answer(telemetry.kept_answer(self._head().method))
 
     def _on_request_body(self, data: bytes, *, end_of_stream: bool) -> list[Effect]:
         self._request_body += data
         self.story.request_bytes += len(data)
         limit = self._rules.max_request_bytes
+        if self._has_slot:
+            limit = min(limit, telemetry.MAX_BYTES)
         if len(self._request_body) > limit:
             return self._refuse(
                 Refusal(413, Code.REQUEST_TOO_LARGE, f"The request body is larger than the {limit} bytes allowed.")
@@ -280,17 +301,13 @@ class Exchange:
         return self._inspect(self.story.endpoint)
 
     def _inspect(self, endpoint: Endpoint) -> list[Effect]:
-        if endpoint.kind is EndpointKind.TELEMETRY and self._rules.policy.telemetry == "block":
-            # It goes nowhere, so nobody reads it; whatever it holds, its client stays calm.
-            self.story.decision = telemetry.BLOCKED
-            self.story.refused(telemetry.BLOCKING)
-            return self._answer(telemetry.kept_answer(self._head().method))
         self.phase = Phase.INSPECTING_REQUEST
         body = bytes(self._request_body)
         masker = self._rules.masking.masker(Direction.PROMPT)
         masker.at = self.story.elapsed()
         encoding = self._head().field("content-encoding")
-        return [Compute(lambda: inspected(body, encoding, endpoint.kind, self._rules, masker), len(body))]
+        work = partial(inspected, body, encoding, endpoint.kind, self._rules, masker)
+        return [Compute(work, len(body), apart=self._has_slot)]
 
     def _on_computed(self, result: object) -> list[Effect]:
         if self.phase is Phase.INSPECTING_RESPONSE:
@@ -630,6 +647,7 @@ class Exchange:
 
     def _record_closing(self) -> Record:
         self.phase = Phase.CLOSING
+        self._give_slot()
         opening = None if self._opening_written else self._opening_entry()
         self._closing_written = True
         self._gather_answer()
@@ -639,6 +657,11 @@ class Exchange:
             self._hold.withdraw(self.story.now)
             self.story.approvals = self._hold.approvals
         return Record(opening, self.story.closing())
+
+    def _give_slot(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._rules.telemetry.give()
 
     def _gather_answer(self) -> Answer | None:
         """Join what was said, once, when no more is to come; bodies of metadata are not recorded."""
@@ -666,6 +689,7 @@ class Exchange:
     def _on_recording_failed(self) -> list[Effect]:
         self.story.refusal, self.story.outcome = RECORDING, Outcome.FAILED
         self.phase = Phase.DONE
+        self._give_slot()
         if self._ended:
             return []
         if self._answering:

@@ -37,7 +37,7 @@ def inspected(body: bytes, encoding: str, kind: EndpointKind, rules: Rules, mask
     is_read = kind not in UNREAD
     try:
         if kind is EndpointKind.TELEMETRY:
-            body = telemetry.readable(body, encoding, rules.max_request_bytes)
+            body = telemetry.readable(body, encoding)
         prompt = dialect.parse_request(body) if is_read else None
         masked = masked_json(body, masker, dialect) if body else body
         if is_read and masked is not body:

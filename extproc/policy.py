@@ -13,7 +13,7 @@ from typing import Literal
 from extproc.approval.protection import Effect, Judgement, Protection, judge
 from extproc.approval.touch import Touch
 from extproc.conditions import Condition, Seen, all_hold, fold_path
-from extproc.endpoint import EndpointKind, Upstream
+from extproc.endpoint import API_UPSTREAMS, EndpointKind, Upstream
 from extproc.identity.principal import Principal
 from extproc.masking.policy import MaskingPolicy
 
@@ -213,13 +213,13 @@ class Policy:
 
     def is_metadata(self, method: str, upstream: Upstream, path: str) -> bool:
         """Say whether the file lists this request as metadata; `path` as in `Facts`, `method` is compared exactly."""
-        if upstream is Upstream.TELEMETRY:
-            # All that goes there is for `telemetry` of the file, which a glob for any upstream must not contradict.
-            return False
+        # An entry without an upstream is for the APIs: a client chooses the upstream by its host, and what was written
+        # for an API must not let it take the credential to another place.
+        wanted = {None, upstream} if upstream in API_UPSTREAMS else {upstream}
         folded = fold_path(path)
         # The answer of a token endpoint is a credential: no glob of a policy may hand that to a caller.
         return not folded.startswith(_TOKEN_PATHS) and any(
-            entry.method == method and entry.upstream in {None, upstream} and entry.path.fullmatch(folded) is not None
+            entry.method == method and entry.upstream in wanted and entry.path.fullmatch(folded) is not None
             for entry in self.metadata
         )
 

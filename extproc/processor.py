@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +60,7 @@ from extproc.recording.story import Story
 from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.store.port import Recorder
+from extproc.telemetry import READ_SECONDS
 from extproc.tunnel import Tunnel, tls_failure
 from extproc.wire import WireError
 
@@ -71,6 +73,9 @@ _DOOR = ("x-gateway-door", "proxy")
 
 _CUT_SECONDS = 5.0
 """How long the records of exchanges that were cut off may take to be closed."""
+
+_APART = ThreadPoolExecutor(1, thread_name_prefix="unidentified")
+"""The one thread for work of people nobody knows."""
 
 _INLINE_BYTES = 65_536
 """Work on so many bytes takes about a millisecond; more is done in a thread."""
@@ -406,6 +411,9 @@ class Processor:
         self._report(story)
 
     async def _how_ended(self, live: _Live) -> Ended:
+        if live.exchange.phase is Phase.NEW:
+            # There is nothing to record, so nothing to wait for.
+            return Ended(End.CLIENT)
         await asyncio.wait({live.ended}, timeout=self._bounds.end_reason_seconds)
         if live.ended.done():
             return live.ended.result()
@@ -428,7 +436,12 @@ class Processor:
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._closings.add(task)
-        task.add_done_callback(self._closings.discard)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._closings.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("fault", extra={"fields": {"fault": type(fault).__name__}})
 
     async def _finish_cancelled(self, live: _Live) -> None:
         try:
@@ -445,7 +458,9 @@ class Processor:
         for live in list(self._live.values()):
             idle = 0.0 if live.exchange.may_idle else now - live.last_event
             age = now - live.started
-            if live.cut is None and (idle > self._bounds.idle_seconds or age > self._bounds.total_seconds):
+            is_slow = live.exchange.must_hurry and age > READ_SECONDS
+            is_stuck = idle > self._bounds.idle_seconds or age > self._bounds.total_seconds
+            if live.cut is None and (is_slow or is_stuck):
                 live.cut_off(End.TIMEOUT)
 
     async def drain(self) -> None:
@@ -490,6 +505,8 @@ class Processor:
 
 async def _compute(effect: Compute) -> Event:
     # Scanning lets other threads run; on this one a large body would make every stream wait.
+    if effect.apart:
+        return Computed(await asyncio.get_running_loop().run_in_executor(_APART, effect.work))
     if effect.size <= _INLINE_BYTES:
         return Computed(effect.work())
     return Computed(await asyncio.to_thread(effect.work))

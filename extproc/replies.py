@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from extproc.effects import Respond
 from extproc.endpoint import EndpointKind
 from extproc.errors import Refusal
 from extproc.events import Headers
+from extproc.identity.token import SIGN_IN
 from extproc.recording.story import Story
 from extproc.rules import Rules
 
@@ -41,6 +43,8 @@ def refusal_reply(story: Story, refusal: Refusal, rules: Rules) -> Respond:
     headers = [("content-type", "application/json"), *_ids(story)]
     if refusal.status == 401:
         headers.append(("www-authenticate", "Bearer"))
+        if SIGN_IN not in refusal.message:
+            refusal = replace(refusal, message=f"{refusal.message} To sign in, {SIGN_IN}.")
     return Respond(refusal.status, headers, dialect.error_body(refusal, story.id), refusal.code, story.id)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from extproc import json_body
 from extproc.approval.touch import Touch
 from extproc.conversation import Answer
 from extproc.dialect.port import BadAnswer, Dialect
@@ -127,6 +128,9 @@ class HeldAnswer:
         body = bytes(self._body)
         if not self._is_error and _EVENT_LINE.search(body):
             return _unexpected("events")
+        if self._more is not None and not self._is_error and body and json_body.decoded(body) is None:
+            # Other readers may see addresses or models in it that nothing was taken out of.
+            return _unexpected("something")
         if body:
             body = masked_json(body, self._masker, self._dialect, amend=self._amend)
         self._answer = self._understood(body)

@@ -23,6 +23,7 @@ from extproc.intercepted import DEFAULT_HOSTS
 from extproc.masking.masker import Masking
 from extproc.policy import Policy
 from extproc.recording.session import Sessions
+from extproc.telemetry import Slots
 
 DIALECTS: Mapping[EndpointKind, Dialect] = {
     EndpointKind.CHAT: ChatDialect(),
@@ -59,7 +60,7 @@ class Rules:
 
     `intercepted` are the hosts whose tunnels are read (`extproc.intercepted`), `profile` is the JSON that tells clients
     how to sign in (`signin.profile`), `gateway_tokens` mints tokens for clients that exchange theirs, `url` is the base
-    address of the gateway where it is not the one that a client asked for.
+    address of the gateway where it is not the one that a client asked for; `telemetry` counts what runs of that.
     """
 
     policy: Policy
@@ -73,4 +74,5 @@ class Rules:
     profile: bytes | None = None
     gateway_tokens: GatewayTokens | None = None
     url: str | None = None
+    telemetry: Slots = field(default_factory=Slots)
     dialects: Mapping[EndpointKind, Dialect] = field(default_factory=lambda: DIALECTS)

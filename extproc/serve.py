@@ -70,7 +70,7 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
     async with AsyncExitStack() as stack:
         # No cookies and no proxy of the environment: what is asked here decides who gets in and with what credential.
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        tokens = GatewayTokens([gateway_token_key.load_or_create_key(config.places.gateway_token_key)])
+        tokens = GatewayTokens(gateway_token_key.load_keys(config.places.gateway_token_key))
         verifier = Verifier(
             config.issuers,
             session=session,
@@ -159,7 +159,7 @@ def _rules(config: Config, masking: Masking, tokens: GatewayTokens) -> Rules:
         intercepted=intercepted_hosts(config.settings.proxy.hosts),
         profile=None if profile is None else msgspec.json.encode(profile),
         gateway_tokens=tokens,
-        url=config.settings.url,
+        url=config.url,
     )
 
 

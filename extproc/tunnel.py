@@ -128,6 +128,11 @@ class Tunnel:
         return self.story.timing.released is not None
 
     @property
+    def must_hurry(self) -> bool:
+        """Say no: a CONNECT has no body."""
+        return False
+
+    @property
     def may_idle(self) -> bool:
         """Say whether it is open: then nothing is heard of it until it ends."""
         return self.phase is Phase.READING_RESPONSE

@@ -60,7 +60,8 @@ def test_a_plain_file_has_the_defaults(tmp_path: Path) -> None:
         Upstream.GITHUB_WEB: "github.com",
         Upstream.TELEMETRY: "copilot-telemetry.githubusercontent.com",
     }
-    assert (found.settings.url, found.settings.proxy.hosts, found.profile()) == (None, [], None)
+    assert (found.url, found.settings.proxy.hosts, found.profile()) == (None, [], None)
+    assert found.credentials[0].upstreams == {Upstream.COPILOT_API, Upstream.COPILOT_PROXY, Upstream.GITHUB_API}
     assert [rule.decision.rule_id for rule in found.policy.rules] == ["all"]
 
 
@@ -222,6 +223,17 @@ def test_where_clients_are_sent_and_whom_the_proxy_reads_arrives(tmp_path: Path)
     # Clients append paths to it.
     assert found.url == "https://gateway.example/copilot"
     assert found.proxy.hosts == ["*.acme.ghe.com", "github.com"]
+
+
+def test_clients_are_sent_where_they_are_told_the_gateway_is_unless_its_url_is_set(tmp_path: Path) -> None:
+    assert load(tmp_path, PLAIN + SIGN_IN).url == "https://gateway.example"
+    assert load(tmp_path, PLAIN + SIGN_IN + "url: https://other.example\n").url == "https://other.example"
+
+
+def test_where_the_gateway_is_told_without_tls_clients_are_sent_where_they_came_to(tmp_path: Path) -> None:
+    told = SIGN_IN.replace("https://gateway.example/", "http://127.0.0.1:8080")
+    assert load(tmp_path, PLAIN + told).url is None
+    assert load(tmp_path, PLAIN + told + "url: https://other.example\n").url == "https://other.example"
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ import pytest
 
 from extproc.address import is_loopback
 from extproc.credential import Credential, CredentialSpec, ExchangeSpec
-from extproc.endpoint import Upstream
+from extproc.endpoint import API_UPSTREAMS, Upstream
 from extproc.errors import ConfigError
 from extproc.secret import Secret
 
 
-def test_a_credential_needs_a_name_and_a_source_and_goes_everywhere_by_default() -> None:
+def test_a_credential_needs_a_name_and_a_source_and_goes_to_the_apis_by_default() -> None:
     spec = CredentialSpec("team-a", file=Path("/run/secrets/copilot"))
-    assert (spec.scheme, spec.exchange, spec.upstreams) == ("Bearer", None, frozenset(Upstream))
+    assert (spec.scheme, spec.exchange, spec.upstreams) == ("Bearer", None, API_UPSTREAMS)
+    assert {*Upstream} - spec.upstreams == {Upstream.GITHUB_WEB, Upstream.TELEMETRY, Upstream.TUNNEL}
 
 
 def test_the_default_exchange_is_github_s_and_allows_its_four_api_hosts() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,6 @@ from extproc.effects import (
     FetchCredential,
     Finish,
     Identify,
-    PassRequestBody,
     PassRequestHeaders,
     PassResponseBody,
     PassResponseHeaders,
@@ -41,11 +39,9 @@ from extproc.events import (
 from extproc.exchange import Exchange
 from extproc.identity.gateway_token import LIFETIME_SECONDS, REFRESH_IN_SECONDS, GatewayTokens
 from extproc.identity.principal import Principal
-from extproc.masking.finding import Action
 from extproc.policy import Effect, Policy, rule
 from extproc.recording.document import Outcome
 from extproc.replies import REQUEST_ID_HEADER
-from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.signin.profile import WELL_KNOWN
 from tests.playbook import (
@@ -53,17 +49,14 @@ from tests.playbook import (
     CREDENTIAL,
     IDENTIFY,
     MALLORY,
-    MASKED,
     OPENING,
     POLICY,
-    SECRET,
     START,
     TOKEN,
     Answered,
     Playbook,
     Recording,
     closing,
-    masking_rules,
     refused,
     released,
     request,
@@ -310,96 +303,6 @@ def test_where_nothing_is_denied_every_model_stays() -> None:
     assert len(models_for(ALICE, POLICY)) == len(MODELS["data"])
 
 
-# --- telemetry -------------------------------------------------------------------------------------------------------
-
-REPORT = json.dumps({"name": "event", "data": f"use {SECRET}"}).encode() + b"\n" + b'{"name":"other"}\n'
-BLOCKING = replace(POLICY, telemetry="block")
-TELEMETRY_HOST = "copilot-telemetry.githubusercontent.com"
-
-
-def reported(
-    body: bytes, *extra: tuple[str, str], rules_: Rules | None = None, token: str | None = None, to: str = "127.0.0.1"
-) -> Playbook:
-    found = Playbook(Exchange(ID, rules_ or rules(gateway_tokens=TOKENS)))
-    return found >> request("POST", "/telemetry", *extra, token=token, host=to) >> RequestBody(body, end_of_stream=True)
-
-
-GZIP = ("content-encoding", "gzip")
-JSON_STREAM = ("content-type", "application/x-json-stream")
-
-
-@pytest.mark.parametrize("token", [None, TOKEN, "rubbish"])
-@pytest.mark.parametrize("to", ["127.0.0.1:8080", TELEMETRY_HOST])
-def test_telemetry_passes_without_identity_masked_decoded_and_without_anybodys_credential(
-    token: str | None, to: str
-) -> None:
-    masked = REPORT.replace(SECRET.encode(), MASKED.encode())
-    found = reported(gzip.compress(REPORT), GZIP, JSON_STREAM, token=token, to=to) << OPENING
-    assert found >> Recorded() << PassRequestHeaders << PassRequestBody(masked, end_of_stream=True)
-    passed = found.first(PassRequestHeaders)
-    fields = dict(passed.set_headers)
-    assert fields["content-length"] == str(len(masked))
-    assert not {"authorization", "content-type"} & set(fields)
-    assert "content-encoding" in passed.remove_headers
-    assert ("authorization" in passed.remove_headers) is (token is not None)
-
-
-def test_telemetry_is_recorded_with_its_findings_and_without_its_bodies() -> None:
-    found = (reported(REPORT) << OPENING).skip(Recorded()).skip(response())
-    found.skip(ResponseBody(b'{"itemsReceived":2}', end_of_stream=True))
-    opening = found.opening
-    assert opening["principal"] is None
-    assert (opening["request"]["endpoint"], opening["decision"]["rule"]) == ("telemetry", "telemetry")
-    assert opening["decision"]["effect"] == "allow"
-    assert [one["rule"] for one in opening["findings"]] == ["npmjsaccesstoken"]
-    assert "other" not in json.dumps([opening, found.closing])
-    assert found.closing["response"].keys() == {"status", "upstream_status", "content_type", "body_bytes"}
-
-
-@pytest.mark.parametrize("body", [gzip.compress(REPORT), b"no gzip", b""])
-def test_telemetry_that_is_blocked_is_answered_so_that_clients_stay_calm_and_goes_nowhere(body: bytes) -> None:
-    found = reported(body, GZIP, rules_=rules(policy=BLOCKING))
-    assert found << refused(Outcome.DENIED, Code.POLICY_DENIED) >> Recorded() << Respond << Finish
-    assert (found.first(Respond).status, own_answer(found)["errors"]) == (200, [])
-    assert (found.opening["decision"]["effect"], found.closing["response"]["status"]) == ("deny", 200)
-    # Nobody looked at it.
-    assert found.opening["masking"] is None
-
-
-def test_experiments_that_are_blocked_are_none() -> None:
-    found = Playbook(Exchange(ID, rules(policy=BLOCKING))) >> request(
-        "GET", "/telemetry", token=None, end_of_stream=True
-    )
-    assert found << refused(Outcome.DENIED, Code.POLICY_DENIED) >> Recorded() << Respond << Finish
-    assert own_answer(found)["Configs"] == []
-
-
-def test_telemetry_with_a_secret_is_refused_where_masking_blocks() -> None:
-    found = reported(REPORT, rules_=masking_rules(Action.BLOCK, Action.MASK))
-    found = found << refused(Outcome.DENIED, Code.MASKING_BLOCKED) >> Recorded()
-    assert found << Answered(422, Code.MASKING_BLOCKED) << Finish
-
-
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"a" * 200_000), gzip.compress(REPORT)[:-9]])
-def test_telemetry_that_cannot_be_read_is_refused(body: bytes) -> None:
-    found = reported(body, GZIP) << refused(Outcome.DENIED, Code.REQUEST_BODY) >> Recorded()
-    assert found << Answered(400, Code.REQUEST_BODY) << Finish
-
-
-def test_telemetry_inside_a_tunnel_is_that_of_who_opened_it() -> None:
-    found = book() >> intercepted("/telemetry", TELEMETRY_HOST, "POST") << IDENTIFY >> Identified(ALICE)
-    found = found >> RequestBody(b"{}", end_of_stream=True) << OPENING
-    assert found.opening["principal"]["name"] == "alice"
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "host"), [("PUT", "/telemetry", "127.0.0.1"), ("POST", "/other", TELEMETRY_HOST)]
-)
-def test_nothing_but_telemetry_goes_without_identity(method: str, path: str, host: str) -> None:
-    found = book() >> request(method, path, token=None, host=host)
-    assert found << refused(Outcome.DENIED, Code.IDENTITY_MISSING)
-
-
 # --- tunnels ---------------------------------------------------------------------------------------------------------
 
 
@@ -477,6 +380,25 @@ def test_who_is_not_identified_is_told_the_command_to_run(path: str, token: str 
     found = book().skip(request("POST" if "mod" not in path else "GET", path, token=token)).skip(Recorded())
     assert found.first(Respond).status == 401
     assert "extproc login" in own_answer(found)["error"]["message"]
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code.startswith("identity.")])
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/v1/messages", USER_PATH, "/mcp"])
+def test_whose_token_is_not_accepted_is_told_the_command_to_run_once(code: Code, path: str) -> None:
+    for message in ("The token is not good.", "It expired: run `extproc login` again."):
+        found = book().skip(request("POST", path)).skip(Refused(Refusal(401, code, message))).skip(Recorded())
+        told = own_answer(found)["error"]["message"]
+        assert told.startswith(message)
+        assert told.count("extproc login") == 1
+        # The record says what it was, not what is to be done.
+        assert found.closing["error"]["message"] == message
+
+
+def test_where_it_would_not_help_nobody_is_told_to_sign_in() -> None:
+    refusal = Refused(Refusal(503, Code.IDENTITY_UNAVAILABLE, "Not now."))
+    told = book().skip(asks_for_token()).skip(refusal).skip(Recorded()).first(Respond).body
+    assert b"Not now." in told
+    assert b"extproc login" not in told
 
 
 # --- x-github-request-id ---------------------------------------------------------------------------------------------

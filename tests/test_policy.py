@@ -397,6 +397,20 @@ def test_nothing_at_the_telemetry_hosts_is_metadata() -> None:
     assert not everything.is_metadata("GET", Upstream.TELEMETRY, "/_ping")
 
 
+def test_metadata_without_an_upstream_is_of_the_apis_alone() -> None:
+    everything = policy(metadata=(Passthrough("GET", None, path_glob("/**")),))
+    found = {upstream for upstream in Upstream if everything.is_metadata("GET", upstream, "/login/x")}
+    assert found == {Upstream.COPILOT_API, Upstream.COPILOT_PROXY, Upstream.GITHUB_API}
+
+
+def test_metadata_of_github_web_is_what_names_it() -> None:
+    both = (Passthrough("GET", None, path_glob("/**")), Passthrough("GET", Upstream.GITHUB_WEB, path_glob("/login/**")))
+    listed = policy(metadata=both)
+    assert listed.is_metadata("GET", Upstream.GITHUB_WEB, "/login/x")
+    assert not listed.is_metadata("GET", Upstream.GITHUB_WEB, "/other")
+    assert not policy(metadata=both[1:]).is_metadata("GET", Upstream.GITHUB_API, "/login/x")
+
+
 def test_without_a_word_telemetry_is_blocked_and_a_refusal_is_an_error() -> None:
     assert (policy().telemetry, policy().refusals) == ("block", "error")
 

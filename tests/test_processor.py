@@ -1,9 +1,12 @@
-"""The grpc.aio shell, spoken to as Envoy does: CONNECT at the forward proxy, and what its access log tells of it."""
+"""The grpc.aio shell, spoken to as Envoy does: CONNECT at the forward proxy, what the access log tells, telemetry."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
+import logging
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,17 +23,25 @@ from extproc.credential import Credential
 from extproc.endpoint import Upstream
 from extproc.errors import Code, Refusal, Refused
 from extproc.identity.principal import Principal
+from extproc.masking.finding import Hit
+from extproc.masking.masker import Masking
 from extproc.metrics import Metrics
 from extproc.processor import Bounds, Processor
 from extproc.secret import Secret
 from extproc.server import Server
+from extproc.telemetry import MAX_AT_ONCE, READ_SECONDS, Slots
 from tests import envoy_api
-from tests.envoy_api import StringValue, Struct, Value, core, ext_proc, log_data, log_service
-from tests.playbook import ALICE, CREDENTIAL, POLICY, TOKEN, rules
+from tests.detecting import FINGERPRINTS, masking
+from tests.envoy_api import StringValue, Struct, Value, core, ext_proc, filters, log_data, log_service
+from tests.playbook import ALICE, CREDENTIAL, POLICY, PROMPT, SECRET, TOKEN, rules
+from tests.test_exchange_telemetry import left
 from tests.test_tunnel import OPENS
 
 BOUNDS = Bounds(max_exchanges=9, idle_seconds=60, total_seconds=600, drain_seconds=0.1, end_reason_seconds=5)
 PROXY = (("x-gateway-door", "proxy"),)
+MODE = filters.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED
+DUPLEX = ext_proc.ProtocolConfiguration(request_body_mode=MODE, response_body_mode=MODE)
+KNOWN = ("authorization", f"Bearer {TOKEN}")
 BASIC = "Basic " + base64.b64encode(f"me:{TOKEN}".encode()).decode()
 LISTED, READ = "packages.example.com:443", "api.github.com:443"
 UNKNOWN_CA = "TLS_error:|268436504:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNKNOWN_CA:TLS_error_end"
@@ -38,20 +49,60 @@ UNKNOWN_CA = "TLS_error:|268436504:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNK
 Call = Any  # grpc.aio.StreamStreamCall is generic in its stubs alone
 
 
+class NotedSlots(Slots):
+    """Tell when one was taken: then the body is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = asyncio.Event()
+
+    def take(self) -> bool:
+        self.taken.set()
+        return super().take()
+
+
+class NotedDetector:
+    """The real detector, which remembers the threads that it scanned in, and scans telemetry when it may."""
+
+    def __init__(self) -> None:
+        real = masking().detector
+        self._real, self.patterns, self.digest, self.set_of = real, real.patterns, real.digest, real.set_of
+        self.threads: set[str] = set()
+        self.may_scan = threading.Event()
+        self.may_scan.set()
+
+    def scan(self, data: bytes, since: int = 0) -> list[Hit]:
+        self._note()
+        return self._real.scan(data, since)
+
+    def suspects(self, data: bytes) -> list[Hit]:
+        self._note()
+        return self._real.suspects(data)
+
+    def _note(self) -> None:
+        name = threading.current_thread().name
+        self.threads.add(name)
+        assert not name.startswith("unidentified") or self.may_scan.wait(10)
+
+
 class Outside:
     """Everything around a processor: it knows one token, and remembers what is recorded."""
 
     def __init__(self) -> None:
+        self.slots = NotedSlots()
+        self.detector = NotedDetector()
         self.openings: list[dict[str, Any]] = []
         self.closings: list[dict[str, Any]] = []
         self.recorded = asyncio.Event()
         self.writable = asyncio.Event()
         self.writable.set()
+        self.verified = asyncio.Event()
 
     def cached(self, token: Secret) -> Principal | None:
         return None
 
     async def verify(self, token: Secret) -> Principal:
+        self.verified.set()
         if token.reveal() != TOKEN:
             raise Refused(Refusal(401, Code.IDENTITY_SIGNATURE, "Not this one."))
         return ALICE
@@ -106,16 +157,22 @@ class Envoy:
 
 
 @pytest.fixture
-async def envoy(tmp_path: Path) -> AsyncIterator[Envoy]:
+async def envoy(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Envoy]:
     outside, clock = Outside(), [1_760_000_000.0]
+    bounds = getattr(request, "param", BOUNDS)
     processor = Processor(
-        rules=rules(policy=replace(POLICY, rules=(*POLICY.rules, OPENS))),
+        rules=rules(
+            policy=replace(POLICY, rules=(*POLICY.rules, OPENS)),
+            masking=Masking(outside.detector, POLICY.masking, FINGERPRINTS),
+            telemetry=outside.slots,
+            max_request_bytes=200_000,
+        ),
         identities=outside,
         credentials=outside,
         approvers=outside,
         recorder=outside,
         metrics=Metrics(),
-        bounds=BOUNDS,
+        bounds=bounds,
         now=lambda: clock[0],
     )
     address = f"unix:{tmp_path}/s"
@@ -123,6 +180,8 @@ async def envoy(tmp_path: Path) -> AsyncIterator[Envoy]:
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
         yield Envoy(channel, outside, processor, clock)
+        # Of streams that still run no log will say how they ended.
+        await processor.drain()
     await server.stop()
 
 
@@ -134,6 +193,16 @@ def headers(*fields: tuple[str, str]) -> ext_proc.HttpHeaders:
 def connect(authority: str, authorization: str = BASIC) -> bytes:
     found = headers((":method", "CONNECT"), (":authority", authority), ("proxy-authorization", authorization))
     return bytes(ext_proc.ProcessingRequest(request_headers=found))
+
+
+def posted(path: str, *fields: tuple[str, str]) -> bytes:
+    found = headers((":method", "POST"), (":path", path), (":authority", "127.0.0.1"), (":scheme", "http"), *fields)
+    return bytes(ext_proc.ProcessingRequest(request_headers=found, protocol_config=DUPLEX))
+
+
+def body(data: bytes, *, end_of_stream: bool = True) -> bytes:
+    piece = ext_proc.HttpBody(body=data, end_of_stream=end_of_stream)
+    return bytes(ext_proc.ProcessingRequest(request_body=piece))
 
 
 CONNECTED = bytes(ext_proc.ProcessingRequest(response_headers=headers((":status", "200"))))
@@ -305,3 +374,127 @@ async def test_a_failure_that_is_being_recorded_is_when_the_gateway_stops(envoy:
     asyncio.get_running_loop().call_later(0.05, envoy.outside.writable.set)
     await envoy.processor.drain()
     assert [entry["error"]["code"] for entry in envoy.outside.closings] == [Code.CONNECT_TLS]
+
+
+async def test_a_failure_whose_recording_breaks_is_logged_by_its_kind_alone(
+    envoy: Envoy, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(RuntimeError):
+        pass
+
+    async def broken(*_: object) -> None:
+        raise Broken(SECRET)
+
+    envoy.outside.append = broken  # type: ignore[method-assign, assignment]
+    with caplog.at_level(logging.ERROR, logger="extproc.exchange"):
+        await envoy.log(tls_log(BASIC))
+        await envoy.processor.drain()
+    assert [record.__dict__["fields"] for record in caplog.records] == [{"fault": "Broken"}]
+    assert SECRET not in caplog.text
+
+
+# --- streams that say nothing ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metadata", [(), PROXY])
+async def test_a_stream_that_ends_before_it_said_anything_is_not_waited_for(
+    envoy: Envoy, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    call = envoy.stream(metadata)
+    await call.done_writing()
+    async with asyncio.timeout(BOUNDS.end_reason_seconds / 2):
+        assert await call.code() is not grpc.StatusCode.OK
+    assert (envoy.processor.open_exchanges, envoy.outside.openings) == (0, [])
+
+
+# --- telemetry -------------------------------------------------------------------------------------------------------
+
+
+async def telemetry(envoy: Envoy, *fields: tuple[str, str]) -> Call:
+    """Return a stream whose request body is waited for."""
+    envoy.outside.slots.taken.clear()
+    call = envoy.stream(())
+    await call.write(posted("/telemetry", *fields))
+    async with asyncio.timeout(10):
+        await envoy.outside.slots.taken.wait()
+    return call
+
+
+async def test_telemetry_whose_body_is_slow_is_cut_off_and_makes_room(envoy: Envoy) -> None:
+    call = await telemetry(envoy)
+    await call.write(body(b"{", end_of_stream=False))
+    envoy.clock[0] += READ_SECONDS
+    envoy.processor.sweep()
+    assert envoy.outside.closings == []
+    envoy.clock[0] += 1
+    envoy.processor.sweep()
+    assert (await envoy.outside.closing())["error"]["code"] == Code.GATEWAY_TIMEOUT
+    assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert left(envoy.outside.slots) == MAX_AT_ONCE
+
+
+async def test_telemetry_whose_body_arrived_may_wait_for_its_upstream(envoy: Envoy) -> None:
+    call = await telemetry(envoy)
+    assert (await reply(call, body(b"{}"))).request_headers is not None
+    envoy.clock[0] += READ_SECONDS + 1
+    envoy.processor.sweep()
+    assert ext_proc.ProcessingResponse.parse(await call.read()).request_body is not None
+    # That its upstream cannot be reached is what ends it.
+    assert (await reply(call, CONNECTED)).immediate_response is not None
+    assert (await envoy.outside.closing())["error"]["code"] == Code.UPSTREAM_UNAVAILABLE
+
+
+async def test_a_slow_body_of_somebody_who_is_known_is_waited_for(envoy: Envoy) -> None:
+    call = envoy.stream(())
+    await call.write(posted("/chat/completions", KNOWN))
+    async with asyncio.timeout(10):
+        await envoy.outside.verified.wait()
+    envoy.clock[0] += READ_SECONDS + 1
+    envoy.processor.sweep()
+    assert (await reply(call, body(PROMPT))).request_headers is not None
+
+
+@pytest.mark.parametrize("envoy", [replace(BOUNDS, end_reason_seconds=0.05)], indirect=True)
+async def test_telemetry_of_clients_that_are_gone_makes_room(envoy: Envoy) -> None:
+    call = await telemetry(envoy)
+    assert left(envoy.outside.slots) == MAX_AT_ONCE - 1
+    call.cancel()
+    assert (await envoy.outside.closing())["error"]["code"] == Code.CLIENT_GONE
+    assert left(envoy.outside.slots) == MAX_AT_ONCE
+
+
+async def test_telemetry_in_which_the_gateway_breaks_makes_room(envoy: Envoy) -> None:
+    def breaks(*_: object) -> list[Hit]:
+        raise RuntimeError
+
+    call = await telemetry(envoy)
+    envoy.outside.detector.scan = envoy.outside.detector.suspects = breaks  # type: ignore[method-assign, assignment]
+    await call.write(body(b'{"name":"a-text-that-is-long-enough"}'))
+    assert (await envoy.outside.closing())["error"]["code"] == Code.GATEWAY_INTERNAL
+    assert left(envoy.outside.slots) == MAX_AT_ONCE
+
+
+async def test_telemetry_is_read_in_a_thread_of_its_own_however_small_it_is(envoy: Envoy) -> None:
+    envoy.outside.detector.threads.clear()
+    call = await telemetry(envoy, ("content-encoding", "gzip"))
+    # What the path says is looked at before.
+    envoy.outside.detector.threads.clear()
+    sent = gzip.compress(f'{{"name":"use {SECRET}"}}'.encode())
+    assert (await reply(call, body(sent))).request_headers is not None
+    assert envoy.outside.detector.threads == {"unidentified_0"}
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_nobody_waits_for_telemetry_that_takes_long(envoy: Envoy, size: int) -> None:
+    slow = await telemetry(envoy)
+    envoy.outside.detector.may_scan.clear()
+    try:
+        await slow.write(body(b'{"name":"a-text-that-is-long-enough"}'))
+        call = envoy.stream(())
+        await call.write(posted("/chat/completions", KNOWN))
+        async with asyncio.timeout(5):
+            assert (await reply(call, body(PROMPT.replace(b"hi", b"a " * (size // 2))))).request_headers is not None
+        assert len(envoy.outside.openings) == 1
+    finally:
+        envoy.outside.detector.may_scan.set()
+    assert ext_proc.ProcessingResponse.parse(await slow.read()).request_headers is not None

@@ -235,6 +235,35 @@ def test_a_held_answer_that_cannot_be_read_passes_as_masked_text_and_is_recorded
     assert answered(body).complete
 
 
+def whole(body: bytes, *, is_error: bool = False) -> bytes | Refusal:
+    """Let an answer pass that something must be taken out of."""
+
+    def amend(tree: Any) -> bool:
+        tree["seen"] = True
+        return True
+
+    held_ = HeldAnswer(CHAT, masker(), is_error=is_error, max_bytes=10_000, amend=amend)
+    held_.feed(body, 0.0)
+    return held_.finish(0.0)
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"endpoints": {},}', b"\xef\xbb\xbf{", b'{"a": NaN}', b"\xff", b"[" * 9999])
+def test_an_answer_that_nothing_could_be_taken_out_of_does_not_pass(body: bytes) -> None:
+    refusal = whole(body)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code) == (502, Code.UPSTREAM_CONTENT_TYPE)
+
+
+@pytest.mark.parametrize("body", [b"{}", "\ufeff{}".encode(), "{}".encode("utf-16")])
+def test_what_is_to_be_taken_out_of_an_answer_is_however_it_is_encoded(body: bytes) -> None:
+    assert whole(body) == b'{"seen":true}'
+
+
+def test_an_error_and_an_empty_answer_pass_although_nothing_can_be_taken_out_of_them() -> None:
+    assert whole(b"not found", is_error=True) == b"not found"
+    assert whole(b"") == b""
+
+
 def test_bytes_that_are_no_text_pass_as_they_are() -> None:
     body = held()
     body.feed(b"\x00\xff\xfe", 0.0)

@@ -86,6 +86,7 @@ def test_what_clients_are_told_and_which_hosts_are_read_is_as_it_is_set(tmp_path
     found = rules_of(tmp_path, f"url: https://gateway.example\nproxy: {{ hosts: [github.com] }}\nsign_in: {told}")
     assert found.intercepted == (*DEFAULT_HOSTS, "github.com")
     assert found.url == "https://gateway.example"
+    assert rules_of(tmp_path, f"sign_in: {told}").url == "https://gateway.example"
     assert found.profile is not None
     assert json.loads(found.profile) == {
         "gateway": "https://gateway.example",

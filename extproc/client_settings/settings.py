@@ -39,8 +39,6 @@ PROXY_USER: Final = "extproc"
 # Copilot CLI wants a token that begins like GitHub's before it sends anything; in proxy mode the password of the proxy
 # says who is calling, so this one says that it is none.
 _NO_TOKEN = "gho_none-the-gateway-adds-the-credential"  # noqa: S105 - it is none
-BUNDLE: Final = "ca-bundle.pem"
-"""The file beside the gateway's authority that holds the system's authorities as well."""
 _NO_PROXY = "127.0.0.1,localhost,::1"
 _COPILOT_API = "https://api.githubcopilot.com"
 
@@ -56,6 +54,19 @@ class Settings:
     variables: Mapping[str, str] = field(repr=False)
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The files of the gateway's authority.
+
+    `added` is for clients that trust it beside what they have, `bundle` for those that it replaces; `replaced` are
+    variables that name another such bundle already.
+    """
+
+    added: PurePath
+    bundle: PurePath
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +94,15 @@ def proxy_of(profile: Profile) -> Proxy:
 
 
 def settings_for(
-    clients: Iterable[Client], mode: Mode, profile: Profile, token: Secret, ca_file: PurePath | None
+    clients: Iterable[Client], mode: Mode, profile: Profile, token: Secret, trust: Trust | PurePath | None
 ) -> Settings:
     """Return what `clients` need together to reach the gateway of `profile` as whom `token` says.
 
-    `ca_file` holds the profile's authority, None where it has none; `BUNDLE` is beside it. Raises ConfigError in proxy
-    mode where the profile names no proxy.
+    `trust` names the profile's authority, a path where one file is all, None where the profile has none. Raises
+    ConfigError in proxy mode where the profile names no proxy.
     """
-    parts = [_settings(client, mode, profile, token, ca_file) for client in dict.fromkeys(clients)]
+    files = Trust(trust, trust) if isinstance(trust, PurePath) else trust
+    parts = [_settings(client, mode, profile, token, files) for client in dict.fromkeys(clients)]
     return Settings(
         {name: value for part in parts for name, value in part.variables.items()},
         {name: members for part in parts for name, members in part.documents.items()},
@@ -98,17 +110,17 @@ def settings_for(
     )
 
 
-def _settings(client: Client, mode: Mode, profile: Profile, token: Secret, ca_file: PurePath | None) -> Settings:
+def _settings(client: Client, mode: Mode, profile: Profile, token: Secret, trust: Trust | None) -> Settings:
     if mode is Mode.PROXY:
-        return _by_proxy(client, _proxy_url(profile, token), ca_file)
-    return _by_url(client, profile.gateway.rstrip("/"), token.reveal(), ca_file)
+        return _by_proxy(client, _proxy_url(profile, token), trust)
+    return _by_url(client, profile.gateway.rstrip("/"), token.reveal(), trust)
 
 
 # --- URL mode --------------------------------------------------------------------------------------------------------
 
 
-def _by_url(client: Client, gateway: str, token: str, ca_file: PurePath | None) -> Settings:
-    trust = _trust(client, ca_file if urlsplit(gateway).scheme == "https" else None)
+def _by_url(client: Client, gateway: str, token: str, files: Trust | None) -> Settings:
+    trust = _trust(client, files if urlsplit(gateway).scheme == "https" else None)
     match client:
         case Client.COPILOT_CLI:
             # GH_TOKEN would do, but `gh` reads it too and would send the gateway's token to GitHub.
@@ -139,7 +151,9 @@ def _by_url(client: Client, gateway: str, token: str, ca_file: PurePath | None) 
             assert_never(client)
 
 
-_EXPIRES = ("The token expires. Print the settings again then, or start the client with `extproc run`.",)
+_EXPIRES = (
+    "The token expires. A running client keeps it: print the settings again and restart it, or use `extproc run`.",
+)
 _VSCODE_OWN_TOKEN = (
     "In URL mode VS Code sends the token of its own GitHub sign-in, which the gateway refuses: prefer --mode proxy."  # noqa: S105
 )
@@ -158,10 +172,10 @@ def _own_key(gateway: str) -> str:
 # --- proxy mode ------------------------------------------------------------------------------------------------------
 
 
-def _by_proxy(client: Client, proxy: str, ca_file: PurePath | None) -> Settings:
+def _by_proxy(client: Client, proxy: str, files: Trust | None) -> Settings:
     # Both spellings: many programs let the small one win, and it may be set already.
     names = {"HTTPS_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": _NO_PROXY, "no_proxy": _NO_PROXY}
-    names |= _trust(client, ca_file)
+    names |= _trust(client, files)
     match client:
         case Client.COPILOT_CLI:
             return Settings({**names, "COPILOT_GITHUB_TOKEN": _NO_TOKEN}, notes=_ALL_TRAFFIC)
@@ -215,16 +229,13 @@ def _vscode(proxy: str) -> dict[str, Any]:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _trust(client: Client, ca_file: PurePath | None) -> dict[str, str]:
+def _trust(client: Client, files: Trust | None) -> dict[str, str]:
     """Name the authority as Node does, which adds it; what Python and Rust read replaces the others: it has them."""
-    if ca_file is None:
+    if files is None:
         return {}
-    node = {"NODE_EXTRA_CA_CERTS": str(ca_file)}
-    return (
-        {**node, "SSL_CERT_FILE": str(ca_file.with_name(BUNDLE))}
-        if client in {Client.OPENAI, Client.ANTHROPIC}
-        else node
-    )
+    replacing = ("SSL_CERT_FILE",) if client in {Client.OPENAI, Client.ANTHROPIC} else ()
+    bundle = dict.fromkeys((*replacing, *files.replaced), str(files.bundle))
+    return {"NODE_EXTRA_CA_CERTS": str(files.added), **bundle}
 
 
 def _root(gateway: str) -> str:

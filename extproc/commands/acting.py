@@ -11,15 +11,20 @@ from typing import Annotated
 import typer
 
 from extproc import config as config_file
-from extproc.commands.login import signed_in_token
 from extproc.errors import ConfigError
 from extproc.identities import identify
 from extproc.identity.principal import Principal
 from extproc.secret import Secret
+from extproc.signin.current import signed_in_token
 from extproc.signin.kept import load
 
 TokenOption = Annotated[
-    str | None, typer.Option(envvar="EXTPROC_TOKEN", help="A token of an issuer that the gateway trusts.")
+    str | None,
+    typer.Option(
+        envvar="EXTPROC_TOKEN",
+        help="A token of an issuer that the gateway trusts; better by EXTPROC_TOKEN: arguments can be read by other"
+        " users of the machine.",
+    ),
 ]
 AsOption = Annotated[str | None, typer.Option("--as", help="A demo user; only with a development gateway's state.")]
 ConfigOption = Annotated[

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -16,6 +17,15 @@ from extproc.commands.options import DEFAULT_STATE, StateOption
 from extproc.errors import ConfigError
 
 app = typer.Typer(help="The development gateway.", no_args_is_help=True)
+
+
+@app.callback()
+def dev() -> None:
+    """Run the development gateway."""
+    if find_spec("extproc.dev") is None:
+        raise ConfigError(
+            "dev: this installation has no development gateway; it is in the source checkout (`make run`)"
+        )
 
 
 @app.command("up")

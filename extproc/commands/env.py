@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from extproc.client_settings.choice import printed_mode
-from extproc.client_settings.settings import BUNDLE, Client, Mode, settings_for
+from extproc.client_settings.settings import Client, Mode, Trust, settings_for
 from extproc.client_settings.shells import Shell, render
-from extproc.commands.login import current_profile, current_token
-from extproc.errors import ConfigError
 from extproc.secret import Secret
-from extproc.signin.kept import keeper_of
-from extproc.signin.profile import Profile
+from extproc.signin.authority import REPLACING, AuthorityFiles, write_authority
+from extproc.signin.current import current_profile, current_token
 
 ClientOption = Annotated[list[Client] | None, typer.Option(help="The client, may be repeated.")]
 ModeOption = Annotated[Mode | None, typer.Option(help="By the base URL, or through the forward proxy.")]
-
-# Where systems keep them in one file (Go's crypto/x509, root_linux.go); a Python built elsewhere does not know that.
-_SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
 
 
 def env(
@@ -39,8 +30,10 @@ def env(
     clients = client or [Client.COPILOT_CLI]
     profile = current_profile(environ)
     chosen = mode or printed_mode(clients, profile)
-    token = Secret(current_token(environ))
-    settings = settings_for(clients, chosen, profile, token, write_authority(profile, environ))
+    # What is printed cannot be refreshed.
+    token = Secret(current_token(environ, for_long=True))
+    trust = trust_of(write_authority(profile, environ), environ)
+    settings = settings_for(clients, chosen, profile, token, trust)
     sys.stdout.write(render(settings, shell))
 
 
@@ -50,45 +43,8 @@ def environ_of(context: typer.Context) -> Mapping[str, str]:
     return environ
 
 
-def write_authority(profile: Profile, environ: Mapping[str, str]) -> Path | None:
-    """Write the authority of the gateway, and the bundle with it, where clients can name them; None where it has none.
-
-    Raises ConfigError.
-    """
-    if profile.ca_pem is None:
+def trust_of(files: AuthorityFiles | None, environ: Mapping[str, str]) -> Trust | None:
+    """Return the files that clients are told of, and which variables name another one in their place."""
+    if files is None:
         return None
-    path = keeper_of(environ).file.with_name("ca.pem")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _put(path, profile.ca_pem.encode())
-        _put(path.with_name(BUNDLE), _bundle(_of_system(environ), profile.ca_pem.encode()))
-    except OSError as error:
-        raise ConfigError(f"{path}: the gateway's authority cannot be written ({error.strerror})") from None
-    return path
-
-
-def _bundle(system: bytes, own: bytes) -> bytes:
-    # Within a command that `extproc run` started, the system's authorities are those with ours already.
-    others = system.removesuffix(own)
-    # Two certificates on one line are none (RFC 7468 section 3).
-    return others + (b"\n" if others and not others.endswith(b"\n") else b"") + own
-
-
-def _of_system(environ: Mapping[str, str]) -> bytes:
-    """Return the authorities that programs trust now, as far as they are in one file."""
-    known = environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
-    named = known or next((path for path in _SYSTEM_BUNDLES if Path(path).is_file()), None)
-    return b"" if not named or not Path(named).is_file() else Path(named).read_bytes()
-
-
-def _put(path: Path, content: bytes) -> None:
-    if not path.exists() or path.read_bytes() != content:
-        # Another client may read it at this moment: it sees the old one or the new one.
-        # A name of its own: two commands may begin at the same time.
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+    return Trust(files.added, files.bundle, tuple(name for name in REPLACING if environ.get(name)))

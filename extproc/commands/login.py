@@ -10,6 +10,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -19,17 +20,17 @@ import aiohttp
 import msgspec
 import typer
 
-from extproc.errors import ConfigError, ExtprocError
+from extproc.errors import ExtprocError
 from extproc.signin import browser, device
+from extproc.signin.authority import remove_authorities
+from extproc.signin.current import DEFAULT_AUDIENCE, client_session, current_token, source_before_sign_in
 from extproc.signin.discovery import Provider, check_profile, discover, fetch_profile, scope_of
-from extproc.signin.kept import SignIn, keeper_of, load
-from extproc.signin.oauth import Tokens, shown
+from extproc.signin.kept import Keeper, SignIn, keeper_of, load
+from extproc.signin.oauth import Tokens
 from extproc.signin.profile import Profile
-from extproc.signin.tokens import NOT_SIGNED_IN, fresh_token, revoke, sign_in_of
-from extproc.signin.workload import checked_token, token_of_file, workload_token
+from extproc.signin.tokens import NOT_SIGNED_IN, revoke, sign_in_of
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
-DEFAULT_AUDIENCE = "copilot-extproc"
 
 
 class Prefix(StrEnum):
@@ -46,49 +47,6 @@ class Use(StrEnum):
 
     ACCESS_TOKEN = "access_token"  # noqa: S105 - a kind of token, not one
     ID_TOKEN = "id_token"  # noqa: S105
-
-
-# --- for other commands ----------------------------------------------------------------------------------------------
-
-
-def current_token(environ: Mapping[str, str], *, audience: str | None = None, token_file: Path | None = None) -> str:
-    """Return a fresh token for the gateway, of the first there is: the file named, else what the environment gives.
-
-    That is EXTPROC_TOKEN, EXTPROC_TOKEN_FILE, the workload's own (GitHub Actions, Azure workload identity), and last
-    the kept sign-in. Raises ExtprocError (not signed in, refused) and ConfigError.
-    """
-    named = token_file or (Path(environ["EXTPROC_TOKEN_FILE"]) if environ.get("EXTPROC_TOKEN_FILE") else None)
-    if token_file is None and environ.get("EXTPROC_TOKEN"):
-        return checked_token(environ["EXTPROC_TOKEN"], "EXTPROC_TOKEN").reveal()
-    if named is not None:
-        return token_of_file(named).reveal()
-    return asyncio.run(_asked_token(environ, audience or environ.get("EXTPROC_AUDIENCE") or DEFAULT_AUDIENCE))
-
-
-def signed_in_token(environ: Mapping[str, str]) -> str:
-    """Return a fresh token of the kept sign-in alone; raises ExtprocError and ConfigError."""
-
-    async def run() -> str:
-        async with _session() as session:
-            return (await fresh_token(keeper_of(environ), session, time.time)).reveal()
-
-    return asyncio.run(run())
-
-
-def current_profile(environ: Mapping[str, str]) -> Profile:
-    """Return what the gateway at EXTPROC_GATEWAY tells of itself, or without that variable the kept sign-in's profile.
-
-    Raises ExtprocError (not signed in, the gateway does not answer) and ConfigError.
-    """
-    if gateway := environ.get("EXTPROC_GATEWAY"):
-        return asyncio.run(_profile(gateway))
-    kept = load(environ)
-    if kept is None:
-        raise ExtprocError(f"{NOT_SIGNED_IN}, or name the gateway with EXTPROC_GATEWAY")
-    return kept.profile
-
-
-# --- the commands ----------------------------------------------------------------------------------------------------
 
 
 def login(  # noqa: PLR0917 - options, passed by name
@@ -114,13 +72,24 @@ def login(  # noqa: PLR0917 - options, passed by name
         ),
     ] = None,
     in_file: Annotated[bool, typer.Option("--file", help="Keep the sign-in in a file, not in the keyring.")] = False,  # noqa: FBT002
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the first sign-in for a gateway.")] = False,  # noqa: FBT002
 ) -> None:
     """Sign in for a gateway at the company's identity provider."""
     environ: Mapping[str, str] = ctx.obj
     changes = {"issuer": issuer, "client_id": client_id, "scopes": tuple(scope) if scope else None, "use": use}
     told = {name: str(value) if isinstance(value, Use) else value for name, value in changes.items() if value}
-    address = gateway or _last_gateway(environ) or DEFAULT_GATEWAY
-    made = asyncio.run(_login(environ, address, told, in_browser=in_browser, in_file=in_file))
+    keeper = keeper_of(environ)
+    last = _last(keeper)
+    address = gateway or (last.profile.gateway if last else DEFAULT_GATEWAY)
+    profile, provider = asyncio.run(_learnt(keeper, address, told))
+    # Whoever names the issuer, the client and the scopes chooses what the token is good for.
+    _say(f"Signing in at {profile.issuer} as the client {profile.client_id} for the gateway {profile.gateway}.")
+    _say(f"Asked for: {scope_of(profile, provider)}.")
+    if not yes and (last is None or not _is_for_the_same(last.profile, profile)):
+        _confirm(profile)
+    if in_browser is None:
+        in_browser = _has_browser(environ) and provider.authorization_endpoint is not None
+    made = asyncio.run(_login(keeper, profile, provider, in_browser=in_browser, in_file=in_file))
     until = datetime.fromtimestamp(made.expires_at).astimezone().strftime("%H:%M")
     renewed = "refreshed automatically" if made.refresh_token else "then sign in again"
     _say(f"Signed in as {made.name} (issuer {made.profile.issuer}) until {until}; {renewed}.")
@@ -150,70 +119,63 @@ def token(
 
 def whoami(ctx: typer.Context) -> None:
     """Say who is signed in here, and until when."""
+    source = source_before_sign_in(ctx.obj)
+    instead = f"; tokens come from {source}, which goes before a sign-in" if source else ""
     kept = load(ctx.obj)
     if kept is None:
-        raise ExtprocError(NOT_SIGNED_IN)
+        raise ExtprocError(f"{NOT_SIGNED_IN}{instead}")
+    who = f"{kept.name} (issuer {kept.profile.issuer}, gateway {kept.profile.gateway})"
     until = datetime.fromtimestamp(kept.expires_at).astimezone().isoformat(" ", "minutes")
+    if kept.refresh_token is None and kept.expires_at <= time.time():
+        raise ExtprocError(f"the sign-in of {who} expired {until}: run `extproc login`{instead}")
     renewed = "refreshed automatically" if kept.refresh_token else "not refreshed"
-    _say(f"{kept.name} (issuer {kept.profile.issuer}, gateway {kept.profile.gateway}), token until {until}, {renewed}")
+    _say(f"{who}, token until {until}, {renewed}{instead}")
 
 
 # --- what they do ----------------------------------------------------------------------------------------------------
 
 
-async def _asked_token(environ: Mapping[str, str], audience: str) -> str:
-    async with _session() as session:
-        found = await workload_token(environ, audience, session)
-        if found is not None:
-            return found.reveal()
-        kept = load(environ)
-        if environ.get("GITHUB_ACTIONS") == "true" and kept is None:
-            raise ExtprocError("this job may not have a token: give it `permissions: id-token: write`")
-        if kept is not None:
-            _check_same_gateway(kept.profile.gateway, environ)
-        return (await fresh_token(keeper_of(environ), session, time.time)).reveal()
-
-
-def _check_same_gateway(signed_in: str, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError where EXTPROC_GATEWAY names another gateway than the one that the sign-in is for.
-
-    A variable, which a folder's settings may set, must not lead a person's token elsewhere.
-    """
-    named = environ.get("EXTPROC_GATEWAY") or signed_in
-    if named.rstrip("/") != signed_in.rstrip("/"):
-        told = f"EXTPROC_GATEWAY names {shown(named)}, but the sign-in is for {signed_in}"
-        raise ConfigError(f"{told}: unset the variable, or run `extproc login` for that gateway")
-
-
-async def _profile(gateway: str) -> Profile:
-    async with _session() as session:
-        return await fetch_profile(session, gateway)
-
-
-async def _login(
-    environ: Mapping[str, str], gateway: str, changes: Mapping[str, object], *, in_browser: bool | None, in_file: bool
-) -> SignIn:
-    keeper = keeper_of(environ)
+async def _learnt(keeper: Keeper, gateway: str, changes: Mapping[str, object]) -> tuple[Profile, Provider]:
     # A place that cannot be written is told now, and not when somebody has signed in.
     async with keeper.locked():
         pass
-    async with _session() as session:
+    async with client_session() as session:
         if {"issuer", "client_id"} <= changes.keys():
             profile = msgspec.convert({"gateway": gateway, **changes}, Profile)
         else:
             profile = msgspec.structs.replace(await fetch_profile(session, gateway), **changes)
         check_profile(profile, "login")
-        provider = await discover(session, profile.issuer)
-        if in_browser is None:
-            in_browser = _has_browser(environ) and provider.authorization_endpoint is not None
-        # Whoever names the issuer, the client and the scopes chooses what the token is good for.
-        _say(f"Signing in at {profile.issuer} as the client {profile.client_id} for the gateway {profile.gateway}.")
-        _say(f"Asked for: {scope_of(profile, provider)}.")
+        return profile, await discover(session, profile.issuer)
+
+
+def _is_for_the_same(last: Profile, profile: Profile) -> bool:
+    return (last.gateway, last.issuer) == (profile.gateway, profile.issuer)
+
+
+def _confirm(profile: Profile) -> None:
+    """Ask who is at the terminal: the address may be of a page or a mail. Without a terminal there is nobody to ask."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        where = f"{profile.gateway} at {profile.issuer} (client {profile.client_id})"
+        typer.confirm(f"Sign in for {where}?", abort=True)
+
+
+async def _login(keeper: Keeper, profile: Profile, provider: Provider, *, in_browser: bool, in_file: bool) -> SignIn:
+    async with client_session() as session:
+        # Before the new one: an issuer may end all that the same person and client have (RFC 7009 section 2.1).
+        async with keeper.locked():
+            await _revoke_last(keeper, session)
         made = sign_in_of(profile, await _signed_in(session, profile, provider, in_browser=in_browser), time.time())
     # Not while another process refreshes the sign-in that this one takes the place of.
     async with keeper.locked():
         keeper.save(made, in_file=in_file)
     return made
+
+
+async def _revoke_last(keeper: Keeper, session: aiohttp.ClientSession) -> None:
+    if (last := _last(keeper)) is not None:
+        # Best effort: an issuer that is gone must not keep anybody from signing in at another one.
+        with suppress(ExtprocError):
+            await revoke(last, session)
 
 
 async def _signed_in(
@@ -229,7 +191,7 @@ async def _signed_in(
 
 async def _logout(environ: Mapping[str, str]) -> None:
     keeper = keeper_of(environ)
-    async with keeper.locked(), _session() as session:
+    async with keeper.locked(), client_session() as session:
         try:
             kept = keeper.load()
         except ExtprocError:
@@ -237,6 +199,8 @@ async def _logout(environ: Mapping[str, str]) -> None:
             kept = None
         try:
             keeper.forget()
+            remove_authorities(environ)
+            keeper.forget_lock()
         finally:
             # Even where a locked keyring keeps its entry: at the issuer it is good for nothing then.
             await _revoke(kept, session)
@@ -251,18 +215,12 @@ async def _revoke(kept: SignIn | None, session: aiohttp.ClientSession) -> None:
         raise ExtprocError(f"the issuer was not told that this sign-in has ended: {error}") from None
 
 
-def _last_gateway(environ: Mapping[str, str]) -> str | None:
-    """Return the gateway of the sign-in that is kept: "run `extproc login`" is said when that one has expired."""
+def _last(keeper: Keeper) -> SignIn | None:
+    """Return the sign-in that is kept: "run `extproc login`" is said when that one has expired."""
     try:
-        kept = load(environ)
+        return keeper.load()
     except ExtprocError:
         return None  # What cannot be read is replaced.
-    return None if kept is None else kept.profile.gateway
-
-
-def _session() -> aiohttp.ClientSession:
-    # No cookies and no proxy of the environment: that proxy may be the gateway itself, which lets nobody to the issuer.
-    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
 
 def _has_browser(environ: Mapping[str, str]) -> bool:

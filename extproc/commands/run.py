@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
-import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
 from extproc.client_settings.choice import clients_of, run_mode
-from extproc.client_settings.settings import Client, Mode, proxy_of, settings_for
-from extproc.commands.env import ClientOption, ModeOption, environ_of, write_authority
-from extproc.commands.login import current_profile, current_token
+from extproc.client_settings.settings import Client, Mode, Trust, proxy_of, settings_for
+from extproc.commands.env import ClientOption, ModeOption, environ_of, trust_of
 from extproc.errors import ConfigError
 from extproc.relay.relay import Gateway, Relay
 from extproc.secret import Secret
+from extproc.signin.authority import authority_written, trusting
+from extproc.signin.current import current_profile, current_token
+from extproc.signin.postponed import postponed
 from extproc.signin.profile import Profile
 
 _MAX_TOLD = 20
@@ -31,6 +34,8 @@ _REUSED_SECONDS = 30.0
 # A terminal sends these to the command itself, for it is in the same foreground process group.
 _OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# These would end it while a thread refreshes the sign-in; an interrupt waits for threads by itself.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run(
@@ -41,9 +46,7 @@ def run(
 ) -> None:
     """Run a command with the settings it needs to reach the gateway; its exit code is passed on."""
     environ = environ_of(context)
-    program = shutil.which(command[0], path=environ.get("PATH"))
-    if program is None:
-        raise ConfigError(f"run: there is no command {command[0]!r}")
+    program = _program(command[0], environ)
     profile = current_profile(environ)
     clients = client or clients_of(command[0])
     refused: dict[str, None] = {}
@@ -52,11 +55,22 @@ def run(
         if len(refused) < _MAX_TOLD:
             refused[line] = None
 
-    code = asyncio.run(_run(program, command, clients, mode or run_mode(profile), profile, environ, tell))
+    with authority_written(profile, environ) as files:
+        trust = trust_of(files, environ)
+        code = asyncio.run(_run(program, command, clients, mode or run_mode(profile), profile, trust, environ, tell))
     # Not before: the terminal was the command's.
     for line in refused:
         print(f"extproc: refused: {line}", file=sys.stderr)  # noqa: T201 - this is the terminal
     raise typer.Exit(code)
+
+
+def _program(name: str, environ: Mapping[str, str]) -> str:
+    program = shutil.which(name, path=environ.get("PATH"))
+    if program is None and os.path.dirname(name) and Path(name).exists():  # noqa: PTH120 - as `which` tells the two apart
+        raise ConfigError(f"run: {name!r} is not executable")
+    if program is None:
+        raise ConfigError(f"run: there is no command {name!r}")
+    return program
 
 
 async def _run(  # noqa: PLR0917 - called once, above
@@ -65,18 +79,20 @@ async def _run(  # noqa: PLR0917 - called once, above
     clients: Sequence[Client],
     mode: Mode,
     profile: Profile,
+    trust: Trust | None,
     environ: Mapping[str, str],
     refused: Callable[[str], None],
 ) -> int:
-    ca_file = write_authority(profile, environ)
     if mode is Mode.URL:
-        token = Secret(await asyncio.to_thread(current_token, environ))
-        settings = settings_for(clients, mode, profile, token, ca_file)
+        # The command cannot be given another one.
+        with postponed(*_ENDING):
+            token = Secret(await asyncio.to_thread(current_token, environ, for_long=True))
+        settings = settings_for(clients, mode, profile, token, trust)
         return await _child(program, command, {**environ, **settings.variables})
     async with _relay(profile, environ, refused) as relay:
         # To the command the relay is the gateway's proxy, and the relay's password the token.
         nearby = msgspec.structs.replace(profile, proxy=relay.url)
-        settings = settings_for(clients, mode, nearby, relay.password, ca_file)
+        settings = settings_for(clients, mode, nearby, relay.password, trust)
         kept = {name: value for name, value in environ.items() if name != "EXTPROC_TOKEN"}
         return await _child(program, command, {**kept, **settings.variables})
 
@@ -84,23 +100,13 @@ async def _run(  # noqa: PLR0917 - called once, above
 @asynccontextmanager
 async def _relay(profile: Profile, environ: Mapping[str, str], refused: Callable[[str], None]) -> AsyncIterator[Relay]:
     proxy = proxy_of(profile)
-    tls = _trusting(profile.ca_pem) if proxy.scheme == "https" else None
+    tls = trusting(profile.ca_pem) if proxy.scheme == "https" else None
     tokens = Tokens(lambda: current_token(environ), time.monotonic)
     # Who is not signed in shall hear that now, and not from each client in its own way.
-    await tokens.get()
+    with postponed(*_ENDING):
+        await tokens.get()
     async with Relay(Gateway(proxy.host, proxy.port, tls), tokens.get, refused) as relay:
         yield relay
-
-
-def _trusting(ca_pem: str | None) -> ssl.SSLContext:
-    """Trust what the system trusts, and the gateway's own authority."""
-    tls = ssl.create_default_context()
-    if ca_pem is not None:
-        try:
-            tls.load_verify_locations(cadata=ca_pem)
-        except (ssl.SSLError, ValueError, TypeError):  # the last for what is not ASCII
-            raise ConfigError("the gateway's profile: ca_pem holds no certificate (PEM)") from None
-    return tls
 
 
 class Tokens:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
@@ -16,11 +17,14 @@ from extproc.errors import ExtprocError
 from extproc.relay.head import MAX_HEAD_BYTES, Answer, Tunnel, read_request, read_status, refusal, write_request
 from extproc.secret import Secret
 
-_HEAD_SECONDS: Final = 15.0
-"""How long a client may take to ask."""
+_HEAD_SECONDS: Final = 5.0
+"""How long a client may take to ask, and to show that it knows the password."""
 _GATEWAY_SECONDS: Final = 30.0
 """How long the gateway may take to answer a CONNECT, connecting included."""
 _MAX_TUNNELS: Final = 1000
+_MAX_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+_MAX_WAITING: Final = 256 if _MAX_FILES == resource.RLIM_INFINITY else min(256, _MAX_FILES // 4)
+"""Connections that have not asked yet: all users of this machine reach the port, and tunnels need open files too."""
 _MAX_REFUSAL_BYTES: Final = 64 * 1024
 _PIECE_BYTES: Final = 64 * 1024
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection Established\r\n\r\n"
@@ -53,6 +57,9 @@ class Relay:
         self._token = token
         self._refused = refused
         self._connections: set[asyncio.Task[None]] = set()
+        # In the order in which they came.
+        self._waiting: dict[asyncio.StreamWriter, None] = {}
+        self._tunnels = 0
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -77,13 +84,21 @@ class Relay:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._waiting[writer] = None
+        if len(self._waiting) > _MAX_WAITING:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.transport.abort()
         connection = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            asked = await _request(reader, self.password)
+            try:
+                asked = await _request(reader, self.password)
+            finally:
+                self._waiting.pop(writer, None)
             if isinstance(asked, Tunnel):
                 asked = await self._tunnel(asked, (reader, writer))
             if asked is not None:
@@ -100,8 +115,16 @@ class Relay:
 
     async def _tunnel(self, tunnel: Tunnel, client: _Streams) -> Answer | None:
         """Splice the client and the gateway until both are done; return an answer where no tunnel came about."""
-        if len(self._connections) > _MAX_TUNNELS:
-            return self._refuse(tunnel, refusal(503, f"More than {_MAX_TUNNELS} tunnels are open."))
+        # Only those who know the password: nobody else may keep the client of this relay out.
+        if self._tunnels >= _MAX_TUNNELS:
+            return self._refuse(tunnel, refusal(503, f"{_MAX_TUNNELS} tunnels are open already."))
+        self._tunnels += 1
+        try:
+            return await self._spliced(tunnel, client)
+        finally:
+            self._tunnels -= 1
+
+    async def _spliced(self, tunnel: Tunnel, client: _Streams) -> Answer | None:
         try:
             async with asyncio.timeout(_GATEWAY_SECONDS):
                 opened = await self._open(tunnel)

@@ -34,14 +34,16 @@ class Provider:
     """The scopes that it lists, None where it lists none."""
 
 
-async def fetch_profile(session: aiohttp.ClientSession, gateway: str) -> Profile:
+async def fetch_profile(
+    session: aiohttp.ClientSession, gateway: str, *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> Profile:
     """Return what the gateway tells of itself. Raises ConfigError for its address, ExtprocError for its answer."""
     if fault := url_fault(gateway):
         # The address is not repeated: what is wrong with it may be a password in it.
         raise ConfigError(f"the gateway's address {fault}; expected one such as https://gateway.example.com")
     url = gateway.rstrip("/") + WELL_KNOWN
     try:
-        document = await fetch_json(session, url, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_BYTES)
+        document = await fetch_json(session, url, timeout_seconds=timeout_seconds, max_bytes=MAX_BYTES)
     except FetchFailed as failure:
         untrusted = "CertificateError" in str(failure)
         advice = "name the file of its authority in SSL_CERT_FILE" if untrusted else "is this the gateway's address?"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import keyring
@@ -28,6 +28,10 @@ LOCK_SECONDS = 60.0
 """How long to wait for another process that refreshes: longer than its requests can take."""
 _LOCK_POLL_SECONDS = 0.05
 _MAX_BYTES = 1024 * 1024
+
+
+class NoFolder(ConfigError):
+    """Say that this user has no folder where something could be kept, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +99,28 @@ class Keeper:
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """Be the only process of this user that refreshes; raises ExtprocError where that does not come about."""
-        path = self.file.with_suffix(".lock")
+        path, descriptor = self._lock, None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            async with asyncio.timeout(LOCK_SECONDS):
+                # A blocking flock in a thread could not be interrupted.
+                while (descriptor := _try_lock(path)) is None:  # noqa: ASYNC110 - no event can tell
+                    await asyncio.sleep(_LOCK_POLL_SECONDS)
+        except TimeoutError:
+            raise ExtprocError(f"another process holds {path} for more than {LOCK_SECONDS:.0f} seconds") from None
         except OSError as error:
             raise ExtprocError(f"{path}: it cannot be made ({error.strerror})") from None
         try:
-            try:
-                async with asyncio.timeout(LOCK_SECONDS):
-                    # A blocking flock in a thread could not be interrupted.
-                    while not _try_lock(descriptor):  # noqa: ASYNC110 - another process holds it, no event can tell
-                        await asyncio.sleep(_LOCK_POLL_SECONDS)
-            except TimeoutError:
-                raise ExtprocError(f"another process holds {path} for more than {LOCK_SECONDS:.0f} seconds") from None
             yield
         finally:
             os.close(descriptor)
+
+    def forget_lock(self) -> None:
+        """Remove the lock's file; call it with the lock held. Raises ExtprocError."""
+        _remove(self._lock)
+
+    @property
+    def _lock(self) -> Path:
+        return self.file.with_suffix(".lock")
 
     def _decoded(self, raw: bytes) -> SignIn:
         try:
@@ -131,13 +140,20 @@ def load(environ: Mapping[str, str]) -> SignIn | None:
 
 def keeper_of(environ: Mapping[str, str]) -> Keeper:
     """Return where this user's sign-in is kept (XDG Base Directory Specification); raises ConfigError."""
+    _check_system()
+    return Keeper(config_folder(environ) / "sign-in.json", system_keyring())
+
+
+def config_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder of this user for what is ours, which need not be there; raises NoFolder."""
     config, home = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME", "")
     # The specification has relative paths ignored.
     if not config.startswith("/"):
         if not home:
-            raise ConfigError("neither HOME nor XDG_CONFIG_HOME is set, so there is no place for a sign-in")
+            none = "neither HOME nor XDG_CONFIG_HOME is set, so there is no place to keep anything"
+            raise NoFolder(f"{none}: set XDG_CONFIG_HOME to a folder that can be written")
         config = f"{home}/.config"
-    return Keeper(Path(config) / "copilot-extproc" / "sign-in.json", system_keyring())
+    return Path(config) / "copilot-extproc"
 
 
 def system_keyring() -> KeyringBackend | None:
@@ -224,9 +240,21 @@ def _remove(path: Path) -> None:
         raise ExtprocError(f"{path}: it cannot be removed ({error.strerror})") from None
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
+def _try_lock(path: Path) -> int | None:
+    """Return the descriptor that holds the lock, None where another process does; raises OSError."""
+    import fcntl  # noqa: PLC0415 - Windows has none, and is told so by `keeper_of`
+
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        # What somebody removed meanwhile, who signed out, keeps nobody out any more.
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _check_system() -> None:
+    if find_spec("fcntl") is None:
+        raise ConfigError("signing in needs Linux or macOS: on Windows use WSL, where the client runs too")

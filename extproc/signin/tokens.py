@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 
 import aiohttp
 
@@ -10,9 +13,10 @@ from extproc.errors import ExtprocError, Refused
 from extproc.identity.token import parse
 from extproc.keys.fetch import FetchFailed
 from extproc.secret import Secret
-from extproc.signin.discovery import discover
+from extproc.signin.discovery import Provider, discover
 from extproc.signin.kept import Keeper, SignIn
 from extproc.signin.oauth import OAuthRefused, Tokens, post, request_tokens, shown
+from extproc.signin.postponed import postponed
 from extproc.signin.profile import Profile
 
 FRESH_SECONDS = 300.0
@@ -25,7 +29,7 @@ def sign_in_of(profile: Profile, tokens: Tokens, now: float) -> SignIn:
     """Return the sign-in that `tokens` make; raises ExtprocError where they hold none that a gateway takes."""
     token = tokens.access_token if profile.use == "access_token" else tokens.id_token
     if token is None:
-        raise ExtprocError(f"{profile.issuer} gave no ID token, and that is what the gateway takes")
+        raise ExtprocError(f"{profile.issuer} gave no ID token, which is what the gateway takes: ask who runs it")
     try:
         claims = parse(token.reveal()).claims
     except Refused as refused:
@@ -39,29 +43,34 @@ def sign_in_of(profile: Profile, tokens: Tokens, now: float) -> SignIn:
     return SignIn(profile, _name(claims), token, tokens.refresh_token, now, expires_at)
 
 
-async def fresh_token(keeper: Keeper, session: aiohttp.ClientSession, now: Callable[[], float]) -> Secret:
+async def fresh_token(
+    keeper: Keeper, session: aiohttp.ClientSession, now: Callable[[], float], *, for_long: bool = False
+) -> Secret:
     """Return the kept token while it is good for a while, else a refreshed one, which is kept before it is used.
 
-    Raises ExtprocError: nobody is signed in, the issuer refuses, or it does not answer and the kept token has expired.
+    With `for_long` it has half of its life before it, for clients that cannot be given another one. Raises
+    ExtprocError: nobody is signed in, or the kept token has expired and the issuer refuses or does not answer.
     """
     kept = _kept(keeper)
-    if _is_fresh(kept, now()):
+    if _is_fresh(kept, now(), for_long=for_long):
         return kept.token
     # Refresh tokens are good once, and a second use ends the sign-in (RFC 9700 section 4.14.2): one process at a time,
     # which looks again at what the one before it left.
     async with keeper.locked():
         kept = _kept(keeper)
-        if _is_fresh(kept, now()):
+        if _is_fresh(kept, now(), for_long=for_long):
             return kept.token
         try:
-            renewed = await _refreshed(kept, session, now)
-        except FetchFailed as failure:
+            return (await _refreshed(keeper, kept, session, now)).token
+        except (FetchFailed, OAuthRefused) as failure:
             if _is_good(kept, now()):
                 return kept.token
-            raise ExtprocError(f"the token has expired, and {kept.profile.issuer} does not answer: {failure}") from None
-        if renewed is not kept:
-            keeper.replace(renewed)
-        return renewed.token
+            issuer = kept.profile.issuer
+            if isinstance(failure, FetchFailed):
+                told = f"the token has expired, and {issuer} does not answer ({failure}): try again when it does"
+            else:
+                told = f"the token has expired, and {issuer} gives no other ({failure}): run `extproc login`"
+            raise ExtprocError(told) from None
 
 
 async def revoke(kept: SignIn, session: aiohttp.ClientSession) -> bool:
@@ -78,15 +87,31 @@ async def revoke(kept: SignIn, session: aiohttp.ClientSession) -> bool:
     return True
 
 
-async def _refreshed(kept: SignIn, session: aiohttp.ClientSession, now: Callable[[], float]) -> SignIn:
+async def _refreshed(keeper: Keeper, kept: SignIn, session: aiohttp.ClientSession, now: Callable[[], float]) -> SignIn:
     if kept.refresh_token is None:
         if _is_good(kept, now()):
             return kept
         raise ExtprocError("the sign-in has expired: run `extproc login`")
     provider = await discover(session, kept.profile.issuer)
+
+    async def renew(refresh_token: Secret) -> SignIn:
+        renewed = await _renewed(kept, refresh_token, provider, session, now)
+        keeper.replace(renewed)
+        return renewed
+
+    return await _to_the_end(renew(kept.refresh_token))
+
+
+async def _renewed(
+    kept: SignIn,
+    refresh_token: Secret,
+    provider: Provider,
+    session: aiohttp.ClientSession,
+    now: Callable[[], float],
+) -> SignIn:
     form = {
         "grant_type": "refresh_token",
-        "refresh_token": kept.refresh_token.reveal(),
+        "refresh_token": refresh_token.reveal(),
         "client_id": kept.profile.client_id,
     }
     try:
@@ -98,8 +123,20 @@ async def _refreshed(kept: SignIn, session: aiohttp.ClientSession, now: Callable
         raise
     # RFC 6749 section 6: without a new refresh token the old one stays good.
     if tokens.refresh_token is None:
-        tokens = Tokens(tokens.access_token, tokens.id_token, kept.refresh_token, tokens.expires_in)
+        tokens = Tokens(tokens.access_token, tokens.id_token, refresh_token, tokens.expires_in)
     return sign_in_of(kept.profile, tokens, now())
+
+
+async def _to_the_end(renewing: Coroutine[None, None, SignIn]) -> SignIn:
+    """Await `renewing` whatever says stop: the issuer's new refresh token is the only one, and must be kept."""
+    task = asyncio.ensure_future(renewing)
+    with postponed(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        try:
+            return await asyncio.shield(task)
+        finally:
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
 
 
 def _kept(keeper: Keeper) -> SignIn:
@@ -109,8 +146,9 @@ def _kept(keeper: Keeper) -> SignIn:
     return kept
 
 
-def _is_fresh(kept: SignIn, now: float) -> bool:
-    margin = min(FRESH_SECONDS, (kept.expires_at - kept.obtained_at) / 3)
+def _is_fresh(kept: SignIn, now: float, *, for_long: bool) -> bool:
+    lifetime = kept.expires_at - kept.obtained_at
+    margin = lifetime / 2 if for_long else min(FRESH_SECONDS, lifetime / 3)
     # A clock that was set back says nothing about the token any more.
     return kept.obtained_at <= now and now + margin <= kept.expires_at
 
@@ -123,7 +161,7 @@ def _lifetime(claims: Mapping[str, object], now: float) -> float:
     expiry, issued = claims.get("exp"), claims.get("iat", now)
     if isinstance(expiry, int | float) and isinstance(issued, int | float) and 0 < expiry - issued < 1e9:
         return float(expiry - issued)
-    raise ExtprocError("the issuer's token does not say how long it is good (exp, iat)")
+    raise ExtprocError("the issuer's token does not say how long it is good (exp, iat): ask who runs the issuer")
 
 
 def _name(claims: Mapping[str, object]) -> str:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import pytest
 from msgspec.structs import replace
 
-from extproc.client_settings.settings import BUNDLE, Client, Mode, proxy_of, settings_for
+from extproc.client_settings.settings import Client, Mode, Trust, proxy_of, settings_for
 from extproc.errors import ConfigError
 from extproc.secret import Secret
 from extproc.signin.profile import Profile
@@ -17,6 +17,7 @@ PLAIN = Profile(
 )
 SECURE = replace(PLAIN, gateway="https://gateway.example/", proxy="http://gateway.example:3128", ca_pem="PEM")
 CA = PurePosixPath("/home/a/.config/copilot-extproc/ca.pem")
+TRUST = Trust(CA, CA.with_name("bundle.pem"))
 PROXY = {
     "HTTPS_PROXY": f"http://extproc:{TOKEN}@gateway.example:3128",
     "https_proxy": f"http://extproc:{TOKEN}@gateway.example:3128",
@@ -26,7 +27,7 @@ PROXY = {
 }
 
 
-def variables(client: Client, mode: Mode, profile: Profile = SECURE, ca: PurePosixPath | None = CA) -> dict[str, str]:
+def variables(client: Client, mode: Mode, profile: Profile = SECURE, ca: Trust | None = TRUST) -> dict[str, str]:
     return dict(settings_for([client], mode, profile, Secret(TOKEN), ca).variables)
 
 
@@ -46,11 +47,25 @@ def test_copilot_cli_gets_the_root_for_the_address_whose_path_it_drops() -> None
 
 def test_the_authority_is_named_only_where_a_client_meets_it() -> None:
     assert variables(Client.COPILOT_CLI, Mode.URL)["NODE_EXTRA_CA_CERTS"] == str(CA)
-    assert "NODE_EXTRA_CA_CERTS" not in variables(Client.COPILOT_CLI, Mode.URL, PLAIN, CA)
-    assert variables(Client.COPILOT_CLI, Mode.PROXY, PLAIN, CA)["NODE_EXTRA_CA_CERTS"] == str(CA)
+    assert "NODE_EXTRA_CA_CERTS" not in variables(Client.COPILOT_CLI, Mode.URL, PLAIN)
+    assert variables(Client.COPILOT_CLI, Mode.PROXY, PLAIN)["NODE_EXTRA_CA_CERTS"] == str(CA)
     assert "SSL_CERT_FILE" not in variables(Client.COPILOT_CLI, Mode.PROXY)
     # This one replaces what the system trusts, so it names a file that has that too.
-    assert variables(Client.OPENAI, Mode.URL)["SSL_CERT_FILE"] == str(CA.with_name(BUNDLE))
+    assert variables(Client.OPENAI, Mode.URL)["SSL_CERT_FILE"] == str(TRUST.bundle)
+
+
+def test_variables_that_name_other_authorities_name_the_bundle_where_the_authority_is_met() -> None:
+    trust = Trust(CA, TRUST.bundle, ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"))
+    for mode in Mode:
+        found = variables(Client.COPILOT_CLI, mode, SECURE, trust)
+        assert (found["CURL_CA_BUNDLE"], found["REQUESTS_CA_BUNDLE"]) == (str(TRUST.bundle),) * 2
+        assert "SSL_CERT_FILE" not in found
+    assert "CURL_CA_BUNDLE" not in variables(Client.COPILOT_CLI, Mode.URL, PLAIN, trust)
+
+
+def test_one_file_may_be_all_there_is() -> None:
+    found = settings_for([Client.OPENAI], Mode.PROXY, SECURE, Secret(TOKEN), CA).variables
+    assert (found["NODE_EXTRA_CA_CERTS"], found["SSL_CERT_FILE"]) == (str(CA), str(CA))
 
 
 def test_the_language_server_gets_both_addresses_and_a_token_without_an_equals_sign() -> None:
@@ -107,7 +122,7 @@ def test_a_token_is_never_shown_by_repr_nor_in_a_note(client: Client, mode: Mode
 
 def test_several_clients_together_get_what_each_needs_and_each_note_once() -> None:
     clients = [Client.OPENAI, Client.ANTHROPIC, Client.OPENAI]
-    found = settings_for(clients, Mode.PROXY, SECURE, Secret(TOKEN), CA)
+    found = settings_for(clients, Mode.PROXY, SECURE, Secret(TOKEN), TRUST)
     assert found.variables == {**variables(Client.OPENAI, Mode.PROXY), **variables(Client.ANTHROPIC, Mode.PROXY)}
     assert len(found.notes) == len(set(found.notes))
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,11 @@ from tests.gateway_profile import TOKEN, SignedIn, telling
 
 PROXY = "https://gateway.example:3128"
 AUTHORITY = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+COMPANY = AUTHORITY.replace("AAAA", "BBBB")
+
+
+def text_of(path: str) -> str:
+    return Path(path).read_text()
 
 
 async def evaluated(extproc: SignedIn, text: str) -> dict[str, str]:
@@ -42,42 +46,28 @@ async def test_proxy_mode_names_the_authority_in_a_file_that_is_there(tmp_path: 
         found = await evaluated(extproc, (await extproc("env", "--mode", "proxy")).out)
         assert found["HTTPS_PROXY"] == f"https://extproc:{TOKEN}@gateway.example:3128"
         assert TOKEN not in found["COPILOT_GITHUB_TOKEN"]
-        path = tmp_path / ".config" / "copilot-extproc" / "ca.pem"
-        assert found["NODE_EXTRA_CA_CERTS"] == str(path)
-        assert path.read_text() == AUTHORITY
+        assert found["NODE_EXTRA_CA_CERTS"].startswith(f"{tmp_path}/.config/copilot-extproc/ca-")
+        assert text_of(found["NODE_EXTRA_CA_CERTS"]) == AUTHORITY
 
 
-async def test_the_authoritys_file_follows_the_gateway(tmp_path: Path) -> None:
-    path = tmp_path / ".config" / "copilot-extproc" / "ca.pem"
-    path.parent.mkdir(parents=True)
-    path.write_text("the one before")
+async def test_a_bundle_that_the_environment_names_is_named_anew(tmp_path: Path) -> None:
+    (tmp_path / "company.pem").write_text(COMPANY)
     async with telling(PROXY, AUTHORITY) as gateway:
-        await SignedIn(tmp_path, gateway)("env")
-        assert path.read_text() == AUTHORITY
-        bundle = path.with_name("ca-bundle.pem")
-        assert sorted(path.parent.iterdir()) == [bundle, path]
-        # What replaces the system's authorities has them too, and does not grow.
-        whole = bundle.read_text()
-        assert whole.endswith(AUTHORITY)
-        assert len(whole) > len(AUTHORITY) or ssl.get_default_verify_paths().cafile is None
-        await SignedIn(tmp_path, gateway, more={"SSL_CERT_FILE": str(bundle)})("env")
-        assert bundle.read_text() == whole
+        extproc = SignedIn(tmp_path, gateway, more={"REQUESTS_CA_BUNDLE": str(tmp_path / "company.pem")})
+        found = await evaluated(extproc, (await extproc("env", "--mode", "proxy")).out)
+    assert text_of(found["REQUESTS_CA_BUNDLE"]).endswith(COMPANY + AUTHORITY)
+    assert "CURL_CA_BUNDLE" not in found
 
 
 async def test_commands_that_begin_together_write_the_authority_whole(tmp_path: Path) -> None:
-    path = tmp_path / ".config" / "copilot-extproc" / "ca.pem"
+    folder = tmp_path / ".config" / "copilot-extproc"
     async with telling(PROXY, AUTHORITY) as gateway:
         ended = await asyncio.gather(*(SignedIn(tmp_path, gateway)("env") for _ in range(4)))
     assert [(one.code, one.err) for one in ended] == [(0, "")] * 4
-    assert sorted(path.parent.iterdir()) == [path.with_name("ca-bundle.pem"), path]
-
-
-async def test_a_bundle_without_a_last_line_break_stays_readable(tmp_path: Path) -> None:
-    (tmp_path / "company.pem").write_text(AUTHORITY.rstrip())
-    async with telling(PROXY, AUTHORITY.replace("A", "B")) as gateway:
-        await SignedIn(tmp_path, gateway, more={"SSL_CERT_FILE": str(tmp_path / "company.pem")})("env")
-    bundle = tmp_path / ".config" / "copilot-extproc" / "ca-bundle.pem"
-    assert bundle.read_text() == AUTHORITY + AUTHORITY.replace("A", "B")
+    (bundle,) = folder.glob("ca-bundle-*")
+    (path,) = set(folder.iterdir()) - {bundle}
+    assert path.read_text() == AUTHORITY
+    assert bundle.read_text().endswith(AUTHORITY)
 
 
 async def test_settings_that_hold_a_token_say_that_it_expires(tmp_path: Path) -> None:
@@ -134,4 +124,5 @@ async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     async with telling(PROXY, AUTHORITY) as gateway:
         ended = await SignedIn(tmp_path, gateway)("env")
         assert (ended.code, ended.out) == (2, "")
-        assert "ca.pem: the gateway's authority cannot be written" in ended.err
+        assert "copilot-extproc: the gateway's authority cannot be written there" in ended.err
+        assert "set XDG_CONFIG_HOME" in ended.err

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import stat
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
 import webbrowser
@@ -19,13 +23,15 @@ import keyring
 import pytest
 from keyring.errors import KeyringLocked
 
+from extproc import cli
 from extproc.commands.acting import principal_of
-from extproc.commands.login import current_profile, current_token
 from extproc.dev import files
 from extproc.errors import ConfigError, ExtprocError
 from extproc.identity.token import parse
-from extproc.signin.kept import keeper_of, load
-from extproc.signin.profile import WELL_KNOWN
+from extproc.secret import Secret
+from extproc.signin.current import current_profile, current_token
+from extproc.signin.kept import SignIn, keeper_of, load
+from extproc.signin.profile import WELL_KNOWN, Profile
 from tests.commanding import Extproc, runner
 from tests.issuing import dev_issuer
 from tests.signin.serving import NO_KEYRING, MemoryKeyring
@@ -343,6 +349,122 @@ def test_a_place_that_cannot_be_written_is_told_before_anybody_signs_in(
     run = extproc("login", gateway, "--file", "--device")
     assert (run.code, run.out) == (1, "")
     assert "sign-in.lock: it cannot be made" in run.err
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("alice")
+def test_on_a_terminal_the_first_sign_in_for_a_gateway_is_asked_about(
+    extproc: Extproc,
+    gateway: str,
+    state: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def at_terminal(typed: str, *arguments: str) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["extproc", "login", "--browser", *arguments])
+        monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO(typed.encode())))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capsys.readouterr().out
+
+    issuer = files.ports_of(state).issuer_url
+    question = f"Sign in for {gateway} at {issuer} (client extproc-cli)? [y/N]: "
+    for typed in ("\n", "n\n", ""):
+        code, out = at_terminal(typed, gateway)
+        assert (code, question in out, "http://127.0.0.1" in out.partition(question)[2]) == (1, True, False)
+        assert load(environ_in(tmp_path)) is None
+    code, out = at_terminal("y\n", gateway)
+    assert (code, question in out, "Signed in as alice" in out) == (0, True, True)
+    # Again for the same one: not asked.
+    assert question not in at_terminal("", gateway)[1]
+    assert at_terminal("")[0] == 0
+    # For another gateway, or at another issuer, it is the first one.
+    other = ("--issuer", issuer, "--client-id", "extproc-cli")
+    assert at_terminal("", "http://127.0.0.1:1", *other)[0] == 1
+    assert at_terminal("", "http://127.0.0.1:1", *other, "--yes")[0] == 0
+
+
+@pytest.mark.usefixtures("alice")
+def test_a_new_sign_in_ends_the_one_before_it_at_the_issuer(extproc: Extproc, gateway: str, tmp_path: Path) -> None:
+    assert extproc("login", gateway, "--browser").code == 0
+    before = load(environ_in(tmp_path))
+    assert extproc("login", gateway, "--browser").code == 0
+    after = load(environ_in(tmp_path))
+    codes = []
+    for kept in (before, after):
+        assert kept is not None
+        assert kept.refresh_token is not None
+        form = {"grant_type": "refresh_token", "refresh_token": kept.refresh_token.reveal()}
+        try:
+            fetched(f"{kept.profile.issuer}/token", urlencode({**form, "client_id": "extproc-cli"}))
+            codes.append(200)
+        except urllib.error.HTTPError as refused:
+            codes.append(refused.code)
+            refused.close()
+    assert codes == [400, 200]
+
+
+@pytest.mark.usefixtures("alice")
+def test_an_issuer_that_is_gone_keeps_nobody_from_signing_in(extproc: Extproc, gateway: str, tmp_path: Path) -> None:
+    keep(tmp_path, Secret("r"), 2.0)
+    run = extproc("login", gateway, "--browser")
+    assert (run.code, run.err) == (0, "")
+
+
+@pytest.mark.usefixtures("alice")
+def test_who_signs_out_leaves_nothing_behind(extproc: Extproc, gateway: str, tmp_path: Path) -> None:
+    assert extproc("login", gateway, "--browser").code == 0
+    folder = tmp_path / "config" / "copilot-extproc"
+    for name in ("ca-01234567.pem", "ca-bundle-01234567.pem"):
+        (folder / name).touch()
+    assert extproc("logout").code == 0
+    assert list(folder.iterdir()) == []
+
+
+def keep(tmp_path: Path, refresh_token: Secret | None, expires_at: float) -> None:
+    profile = Profile(gateway="http://127.0.0.1:1", issuer="http://127.0.0.1:1", client_id="a")
+    keeper_of(environ_in(tmp_path)).save(SignIn(profile, "alice", Secret("t.o.k"), refresh_token, 1.0, expires_at))
+
+
+def test_a_sign_in_that_has_expired_is_none(extproc: Extproc, tmp_path: Path) -> None:
+    keep(tmp_path, None, 2.0)
+    run = extproc("whoami")
+    assert (run.code, run.out) == (1, "")
+    assert re.fullmatch(r"extproc: the sign-in of alice \(.*\) expired \S+ \S+: run `extproc login`\n", run.err)
+    keep(tmp_path, Secret("r"), 2.0)
+    assert "refreshed automatically" in extproc("whoami").out
+    keep(tmp_path, None, time.time() + 60)
+    assert extproc("whoami").out.endswith("not refreshed\n")
+
+
+def test_what_goes_before_the_sign_in_is_told(
+    extproc: Extproc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AZURE_FEDERATED_TOKEN_FILE", "EXTPROC_TOKEN"):
+        monkeypatch.setenv(name, "x")
+        told = f"; tokens come from {name}, which goes before a sign-in\n"
+        run = extproc("whoami")
+        assert (run.code, run.err) == (1, f"extproc: not signed in: run `extproc login`{told}")
+        keep(tmp_path, Secret("r"), 2.0)
+        run = extproc("whoami")
+        assert (run.code, run.out.endswith(told)) == (0, True)
+        extproc("logout")
+
+
+def test_windows_is_told_what_is_needed() -> None:
+    # Windows has no such module.
+    program = "import sys; sys.modules['fcntl'] = None; from extproc.cli import main; main()"
+    for command in ("login", "token", "logout"):
+        ended = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", program, command], env={"HOME": "/nowhere"}, capture_output=True, check=False
+        )
+        told = b"extproc: signing in needs Linux or macOS: on Windows use WSL, where the client runs too\n"
+        assert (ended.returncode, ended.stdout, ended.stderr) == (2, b"", told)
 
 
 class LockedKeyring(MemoryKeyring):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import ssl
 import sys
@@ -14,16 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from extproc.certificates import operations
 from extproc.commands.run import Tokens
+from extproc.dev.keys import load_or_create, mint
 from extproc.errors import ExtprocError
+from extproc.secret import Secret
+from extproc.signin.kept import Keeper, SignIn
+from extproc.signin.profile import Profile
 from tests.gateway_profile import TOKEN, SignedIn, telling
 from tests.proxying import FakeProxy, listening, proxy, refusal
+from tests.signin.serving import answering
 
 PYTHON = sys.executable
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 FETCH = "import urllib.request; print(urllib.request.urlopen('https://api.github.com/zen').read().decode())"
+
+
+def text_of(path: str) -> str:
+    return Path(path).read_text()
 
 
 async def answer_zen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,6 +92,50 @@ async def test_what_the_environment_had_of_proxies_gives_way_and_the_rest_stays(
     assert found["https_proxy"] == found["HTTPS_PROXY"]
     assert found["HTTPS_PROXY"].startswith("http://extproc:")
     assert "*" not in found["no_proxy"] + found["NO_PROXY"]
+
+
+SHOW_FILES = """
+import os
+for name in ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"):
+    print(os.environ[name])
+    print(len(open(os.environ[name]).read()) > 100, oct(os.stat(os.path.dirname(os.environ[name])).st_mode))
+"""
+
+
+@pytest.mark.parametrize("home", [None, "/dev/null"])
+async def test_a_pod_without_a_place_to_write_has_a_temporary_one(
+    world: World, tmp_path: Path, home: str | None
+) -> None:
+    environ = {"PATH": os.environ["PATH"], "EXTPROC_GATEWAY": world.extproc.gateway, "TMPDIR": str(tmp_path)}
+    (tmp_path / "token").write_text(TOKEN)
+    environ["EXTPROC_TOKEN_FILE"] = str(tmp_path / "token")
+    if home is not None:
+        environ["HOME"] = home
+    process = await asyncio.create_subprocess_exec(
+        *(PYTHON, "-m", "extproc", "run", "--", PYTHON, "-c", f"{SHOW_FILES}\n{FETCH}"),
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    added, one, bundle, other, fetched = out.decode().splitlines()
+    assert (process.returncode, one, other, fetched, err) == (0, *["True 0o40700"] * 2, "calm()", b"")
+    assert Path(added).parent == Path(bundle).parent
+    assert Path(added).parent.parent == tmp_path
+    assert not Path(added).parent.exists()
+
+
+async def test_other_names_for_authorities_name_the_bundle_and_what_they_named_is_in_it(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "company.pem").write_text("-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n")
+    had = dict.fromkeys(("CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), str(tmp_path / "company.pem"))
+    found = await world.environment("--client", "copilot-cli", more=had)
+    authority = (tmp_path / "ca" / "ca.pem").read_text()
+    assert "REQUESTS_CA_BUNDLE" not in found
+    for name in had:
+        text = text_of(found[name])
+        assert (authority in text, "BBBB" in text) == (True, True)
 
 
 async def test_each_run_has_a_password_of_its_own(world: World) -> None:
@@ -215,6 +270,10 @@ async def test_a_command_that_is_not_there_or_none_is_a_usage_error(world: World
     ended = await world.extproc("run", "--", str(tmp_path / "broken"))
     assert (ended.code, "cannot be started" in ended.err) == (2, True)
     assert (await world.extproc("run")).code == 2
+    for path in (tmp_path / "plain", tmp_path):
+        (tmp_path / "plain").touch()
+        ended = await world.extproc("run", "--", str(path))
+        assert (ended.code, ended.err) == (2, f"extproc: run: {str(path)!r} is not executable\n")
 
 
 @pytest.mark.parametrize(
@@ -224,6 +283,45 @@ async def test_an_authority_that_is_none_is_a_configuration_error(tmp_path: Path
     async with telling("https://127.0.0.1:1", ca_pem) as gateway:
         ended = await SignedIn(tmp_path, gateway)("run", "--", "true")
         assert (ended.code, ended.err) == (2, "extproc: the gateway's profile: ca_pem holds no certificate (PEM)\n")
+
+
+# --- signals, while the sign-in is refreshed -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("command", ["token", "url", "proxy"])
+async def test_a_signal_between_the_issuers_answer_and_the_disk_loses_no_sign_in(
+    tmp_path: Path, number: signal.Signals, command: str
+) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    facts: dict[str, Any] = {"issuer": "https://i", "audience": "a", "user": "alice", "groups": ()}
+    new = mint(load_or_create(tmp_path / "key.pem"), **facts, now=0.0, lifetime_seconds=3600)
+
+    async def issuer(request: web.Request) -> web.Response:
+        if request.path != "/token":
+            url = f"http://{request.host}"
+            return web.json_response({"issuer": url, "token_endpoint": f"{url}/token"})
+        # From here on the refresh token that is kept is good for nothing.
+        started[0].send_signal(number)
+        return web.json_response(
+            {"access_token": new, "token_type": "Bearer", "expires_in": 3600, "refresh_token": "new"}
+        )
+
+    async with answering(issuer) as url:
+        profile = Profile(gateway="http://127.0.0.1:1", issuer=url, client_id="a", proxy="http://127.0.0.1:1")
+        keeper = Keeper(tmp_path / ".config" / "copilot-extproc" / "sign-in.json", None)
+        keeper.save(SignIn(profile, "alice", Secret(TOKEN), Secret("old"), 0.0, 1.0))
+        extproc = SignedIn(tmp_path, "", token=None)
+        arguments = ("token",) if command == "token" else ("run", "--mode", command, "--", "touch", str(tmp_path / "x"))
+        started.append(await extproc.start(*arguments))
+        async with asyncio.timeout(30):
+            out, _ = await started[0].communicate()
+    kept = keeper.load()
+    assert kept is not None
+    assert kept.refresh_token == Secret("new")
+    # And it did what it does.
+    assert started[0].returncode != 0
+    assert (out, (tmp_path / "x").exists()) == (b"", False)
 
 
 # --- Tokens ----------------------------------------------------------------------------------------------------------

@@ -417,7 +417,18 @@ def test_every_upstream_is_verified_by_exactly_its_name() -> None:
 def test_the_clusters_are_the_hosts_that_the_service_may_name() -> None:
     clusters = {one["name"] for one in PRODUCTION["upstreams.yaml"]["resources"]}
     allowed = config.ExchangeSettings().allowed_hosts
-    assert {*config.DEFAULT_HOSTS.values(), *allowed} == clusters
+    assert {*config.UPSTREAM_HOSTS.values(), *allowed} == clusters
+
+
+def test_names_that_tunnels_ask_for_are_few_and_soon_forgotten() -> None:
+    (cluster,) = [one for one in PRODUCTION["envoy.yaml"]["static_resources"]["clusters"] if one["name"] == "tunnel"]
+    (kept,) = [one for one in proxy()["http_filters"] if one["name"].endswith("dynamic_forward_proxy")]
+    names = cluster["cluster_type"]["typed_config"]["dns_cache_config"]
+    # Envoy refuses two caches of one name that differ.
+    assert names == kept["typed_config"]["dns_cache_config"]
+    # Each may be 253 characters long (RFC 1035 section 2.3.4): megabytes at most.
+    assert seconds(names["host_ttl"]) <= 60
+    assert names["max_hosts"] <= 10_000
 
 
 # --- every key of the production files is a field of Envoy's API ---------------------------------------------------

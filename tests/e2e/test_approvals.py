@@ -23,7 +23,7 @@ import pytest_asyncio
 from extproc.approval.approval import Approval, Scope, State, Verdict, VerdictRefusal, Why
 from extproc.approval.fences import TOOL as CODE_BLOCK
 from extproc.approval.waiting import Waiting
-from extproc.config import DEFAULT_HOSTS, load_settings
+from extproc.config import UPSTREAM_HOSTS, load_settings
 from extproc.conversation import ToolCall
 from extproc.credential import Credential
 from extproc.dev.upstream_model import to_json
@@ -661,7 +661,7 @@ async def inside(gateway: Gateway) -> AsyncIterator[Inside]:
     rules = Rules(
         policy=policy,
         masking=Masking(masking().detector, policy.masking, FINGERPRINTS),
-        upstream_hosts=DEFAULT_HOSTS,
+        upstream_hosts=UPSTREAM_HOSTS,
         max_request_bytes=200_000,
         max_answer_bytes=200_000,
         max_event_bytes=50_000,

@@ -21,7 +21,7 @@ from extproc import wire
 from extproc._pb import ext_proc_pb2 as pb
 from extproc.approval.approval import Request as ApprovalRequest
 from extproc.approval.waiting import NotHeld
-from extproc.config import DEFAULT_HOSTS
+from extproc.config import UPSTREAM_HOSTS
 from extproc.conversation import Piece
 from extproc.credential import Credential
 from extproc.dialect.chat import ChatDialect, ChatStream
@@ -366,7 +366,7 @@ async def inside(gateway: Gateway) -> AsyncIterator[Inside]:
     rules = Rules(
         policy=BreakablePolicy(parts, policy),  # type: ignore[arg-type]
         masking=Masking(BreakableDetector(parts), policy.masking, FINGERPRINTS),
-        upstream_hosts=DEFAULT_HOSTS,
+        upstream_hosts=UPSTREAM_HOSTS,
         max_request_bytes=200_000,
         max_answer_bytes=200_000,
         max_event_bytes=50_000,

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from extproc.errors import ConfigError
+from extproc.errors import ConfigError, Refused
 from extproc.identity.gateway_token import GatewayTokens
 from extproc.identity.principal import Principal
-from extproc.keys.gateway_token_key import FILE_NAME, load_or_create_key
+from extproc.keys.gateway_token_key import FILE_NAME, PREVIOUS, load_keys, load_or_create_key
+from extproc.keys.key_file import digest_path
 
 ALICE = Principal("https://idp.example#alice", "Alice", "person", "https://idp.example", "alice")
 
@@ -48,3 +49,38 @@ def test_a_key_that_is_gone_is_told_and_not_replaced(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gateway-token\.key: the key of the gateway's tokens is gone"):
         load_or_create_key(path)
     assert not path.exists()
+
+
+def test_without_a_previous_key_there_is_the_one_that_mints(path: Path) -> None:
+    assert load_keys(path) == [load_or_create_key(path)]
+
+
+def test_tokens_of_the_previous_key_are_read_and_none_is_minted_with_it(path: Path) -> None:
+    old = load_or_create_key(path)
+    path.rename(path.with_name(PREVIOUS))
+    digest_path(path).unlink()
+    new, previous = load_keys(path)
+    assert previous == old != new == path.read_bytes()
+    before, between, after = GatewayTokens([old]), GatewayTokens([new, previous]), GatewayTokens([new])
+    assert between.read(before.mint(ALICE, 0, "id").token.reveal(), 0).principal == ALICE
+    minted = between.mint(ALICE, 0, "id").token.reveal()
+    assert after.read(minted, 0).principal == ALICE
+    with pytest.raises(Refused):
+        before.read(minted, 0)
+
+
+def test_once_the_previous_key_is_removed_its_tokens_are_refused(path: Path) -> None:
+    token = GatewayTokens([load_or_create_key(path)]).mint(ALICE, 0, "id").token.reveal()
+    path.rename(path.with_name(PREVIOUS))
+    digest_path(path).unlink()
+    assert GatewayTokens(load_keys(path)).read(token, 0).principal == ALICE
+    path.with_name(PREVIOUS).unlink()
+    with pytest.raises(Refused):
+        GatewayTokens(load_keys(path)).read(token, 0)
+
+
+def test_a_previous_key_that_is_none_is_told(path: Path) -> None:
+    load_or_create_key(path)
+    path.with_name(PREVIOUS).write_bytes(b"S" * 31)
+    with pytest.raises(ConfigError, match=r"gateway-token\.previous\.key: expected the 32 bytes of a key"):
+        load_keys(path)

@@ -307,6 +307,34 @@ async def test_more_tunnels_than_the_bound_are_refused(rig: Rig, monkeypatch: py
     assert head.startswith("HTTP/1.1 503 ")
 
 
+async def test_who_does_not_know_the_password_takes_no_tunnels_place(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "_MAX_TUNNELS", 1)
+    idle = [await rig.connect() for _ in range(5)]
+    assert (await rig.ask(password="wrong"))[0].startswith("HTTP/1.1 407 ")
+    _, (reader, writer) = await rig.ask()
+    writer.write_eof()
+    assert await reader.read() == b"bye"
+    # And a tunnel that has ended makes place for another one.
+    assert (await rig.ask())[0].startswith("HTTP/1.1 200 ")
+    assert all(not reader.at_eof() for reader, _ in idle)
+
+
+async def test_of_too_many_that_have_not_asked_the_oldest_is_closed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "_MAX_WAITING", 3)
+    _, (reader, writer) = await rig.ask()
+    idle = [await rig.connect() for _ in range(3)]
+    # One that has asked does not wait any more, so none is closed for it.
+    writer.write(b"x")
+    assert await reader.readexactly(1) == b"x"
+    assert not any(reader.at_eof() for reader, _ in idle)
+    assert (await rig.ask())[0].startswith("HTTP/1.1 200 ")
+    async with asyncio.timeout(5):
+        assert await idle[0][0].read() == b""
+    assert not any(reader.at_eof() for reader, _ in idle[1:])
+    writer.write(b"y")
+    assert await reader.readexactly(1) == b"y"
+
+
 async def test_bytes_arrive_unchanged_and_a_reader_that_stops_stops_the_writer(rig: Rig) -> None:
     _, (reader, writer) = await rig.ask()
     sent = bytes(range(256)) * (MEBI // 256)

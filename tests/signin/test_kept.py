@@ -213,6 +213,29 @@ async def test_who_waits_too_long_for_the_lock_is_told(keeper: Keeper, monkeypat
         pass
 
 
+async def test_a_lock_that_was_removed_meanwhile_keeps_two_apart_all_the_same(keeper: Keeper) -> None:
+    inside: list[str] = []
+    waiting = asyncio.Event()
+
+    async def refresh(name: str) -> None:
+        waiting.set()
+        async with keeper.locked():
+            inside.append(name)
+            await asyncio.sleep(0.2)
+            inside.append(name)
+
+    async with keeper.locked():
+        first = asyncio.create_task(refresh("a"))
+        await waiting.wait()
+        keeper.forget_lock()
+        # It holds another file, and whoever waited for the one before waits for it too.
+        second = asyncio.create_task(refresh("b"))
+        await asyncio.sleep(0)
+    await asyncio.gather(first, second)
+    assert inside in (list("aabb"), list("bbaa"))
+    assert keeper.file.with_suffix(".lock").exists()
+
+
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ExtprocError, match=r"sign-in.lock: it cannot be made \("):

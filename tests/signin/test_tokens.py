@@ -249,7 +249,7 @@ async def test_an_issuer_that_gives_no_new_refresh_token_leaves_the_old_one_good
 @pytest.mark.parametrize(
     ("status", "answer", "why"),
     [
-        (400, {"error": "invalid_client"}, "^invalid_client$"),
+        (400, {"error": "invalid_client"}, r"gives no other \(invalid_client\): run `extproc login`"),
         (200, {"access_token": "opaque", "token_type": "Bearer"}, "no gateway takes"),
         (200, {}, "no access_token"),
     ],
@@ -270,6 +270,57 @@ async def test_a_refresh_that_fails_otherwise_is_told_and_changes_nothing(
         with pytest.raises(ExtprocError, match=why):
             await fresh_token(keeper, session, clock)
         assert keeper.load() == odd
+
+
+async def test_while_the_token_is_good_a_refusal_that_does_not_end_the_sign_in_does_no_harm(
+    keeper: Keeper, session: aiohttp.ClientSession, clock: Clock, kept: SignIn
+) -> None:
+    clock.now += HOUR - 1
+    for error in ("temporarily_unavailable", "invalid_client"):
+        async with answering(Odd({"error": error}, 400).answer) as url:
+            keeper.save(replace(kept, profile=msgspec.structs.replace(kept.profile, issuer=url)))
+            assert await fresh_token(keeper, session, clock) == kept.token
+
+
+async def test_for_long_a_token_has_half_of_its_life_before_it(
+    idp: Idp, keeper: Keeper, session: aiohttp.ClientSession, clock: Clock, kept: SignIn
+) -> None:
+    moved(idp, clock, HOUR / 2)
+    assert await fresh_token(keeper, session, clock, for_long=True) == kept.token
+    moved(idp, clock, 1)
+    assert await fresh_token(keeper, session, clock) == kept.token
+    assert await fresh_token(keeper, session, clock, for_long=True) != kept.token
+
+
+async def test_who_stops_while_the_issuer_answers_loses_nothing(
+    key: SigningKey, keeper: Keeper, session: aiohttp.ClientSession, clock: Clock, kept: SignIn
+) -> None:
+    asked, gate = asyncio.Event(), asyncio.Event()
+    answer = {"access_token": token(key).reveal(), "token_type": "Bearer", "expires_in": 60, "refresh_token": "new"}
+
+    class Slow(Odd):
+        async def answer(self, request: web.Request) -> web.Response:
+            if request.path == "/token":
+                asked.set()
+                await gate.wait()
+            return await super().answer(request)
+
+    clock.now += HOUR
+    async with answering(Slow(answer).answer) as url:
+        keeper.save(replace(kept, profile=msgspec.structs.replace(kept.profile, issuer=url)))
+        asking = asyncio.create_task(fresh_token(keeper, session, clock))
+        await asked.wait()
+        # More than once, as somebody does who is impatient.
+        for _ in range(3):
+            asking.cancel()
+            await asyncio.sleep(0)
+        assert not asking.done()
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    now_kept = keeper.load()
+    assert now_kept is not None
+    assert now_kept.refresh_token == Secret("new")
 
 
 async def test_a_token_is_not_used_where_its_refresh_token_cannot_be_kept(
