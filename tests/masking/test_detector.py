@@ -215,3 +215,10 @@ def test_a_missing_file_and_an_unknown_pack_are_told(tmp_path: Path) -> None:
         load([RuleSet("own", tmp_path / "none.yaml")], None)
     with pytest.raises(ConfigError, match="rule set own: not built in"):
         load([RuleSet("own")], None)
+
+
+def test_a_key_id_of_few_different_letters_is_one_all_the_same(detector: Detector) -> None:
+    # One of four thousand random ones has so little entropy; made here from its parts, so that it stands nowhere.
+    key = "AKIA" + "SSZAK72I" + "B7ABZA2A"
+    assert found(detector, f"key = {key}\n") == [("aws-access-key-id", key)]
+    assert found(detector, "key = AKIA" + "X" * 16) == []
