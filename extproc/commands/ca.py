@@ -120,11 +120,8 @@ def rotate(  # noqa: PLR0917 - options, passed by name
     state: StateOption = DEFAULT_STATE,
 ) -> None:
     """Replace the authority in two steps: announce a new one in ca.pem, then --finish when clients have that file."""
-    folder, wanted, brought = (
-        directory or state / FOLDER,
-        _wanted(host, name, config, state),
-        _brought(certificate, key),
-    )
+    folder, wanted = directory or state / FOLDER, _wanted(host, name, config, state)
+    brought = _brought(certificate, key)
     if brought and (finish or forget_old):
         raise ConfigError("--certificate: expected with the first step of a rotation, without --finish or --forget-old")
     if finish:
