@@ -57,6 +57,11 @@ _FACT_HEADERS = frozenset(
 _NO_REPOSITORY = "__no_repository__"  # what Copilot clients send outside a repository
 
 
+# W3C Trace Context, section 3.2: version, trace id, parent id, flags. Later versions may add to it.
+_TRACE = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACEPARENT = re.compile(rf"00-{_TRACE}|(?!00|ff)[0-9a-f]{{2}}-{_TRACE}(?:-.*)?")
+
+
 @dataclass(frozen=True, slots=True)
 class ClientFacts:
     """What a client says about itself, at most 256 characters each: labels for the record, never proof of identity."""
@@ -155,6 +160,12 @@ def _facts(labels: frozenset[tuple[str, str]]) -> ClientFacts:
         anthropic_version=fact("anthropic-version"),
         anthropic_beta=fact("anthropic-beta"),
     )
+
+
+def trace_id(headers: Iterable[tuple[str, str]]) -> str | None:
+    """Return the id of the trace that a request belongs to, None where its `traceparent` is missing or malformed."""
+    values = [value for name, value in headers if name == "traceparent"]
+    return values[0][3:35] if len(values) == 1 and _TRACEPARENT.fullmatch(values[0]) else None
 
 
 def _plain(value: str) -> str:

@@ -36,7 +36,7 @@ def configure(level: int = logging.INFO) -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Connection noise of libraries; what matters of it reaches our own loggers.
-    for noisy in ("grpc", "aiohttp", "asyncio"):
+    for noisy in ("grpc", "aiohttp", "asyncio", "authlib", "httpx2", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

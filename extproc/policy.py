@@ -6,7 +6,7 @@ Pure. `policy_file` reads the rules from YAML; `docs/policy.md` is the guide for
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -130,6 +130,17 @@ class Policy:
     protections: tuple[Protection, ...] = ()
     telemetry: Literal["block", "pass"] = "block"
     refusals: Literal["error", "answer"] = "error"
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The names that the file gives to groups, each with the issuers' ids of it."""
+
+    def ids(self, groups: Iterable[str]) -> frozenset[str]:
+        """Return the issuers' ids of groups, which may be names of the file."""
+        return frozenset(one for group in groups for one in self.groups.get(group, (group,)))
+
+    def approvers(self) -> frozenset[str]:
+        """Return the ids of all groups that some rule names as approvers."""
+        asked = (one.approval.approvers for one in self.protections if one.approval is not None)
+        return frozenset[str]().union(*asked)
 
     def decide(self, principal: Principal, facts: Facts) -> Decision:
         """Return the decision of the first rule that matches, or the denial that is the default."""

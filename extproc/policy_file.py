@@ -59,6 +59,7 @@ def load(path: Path) -> Policy:
         protections=tuple(_protection(entry, model) for entry in model.rules if entry.is_protection()),
         telemetry=model.telemetry,
         refusals=model.refusals,
+        groups={name: tuple(ids) for name, ids in model.groups.items()},
     )
 
 

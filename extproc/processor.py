@@ -490,17 +490,27 @@ class Processor:
         self._report(exchange.story)
 
     def _report(self, story: Story) -> None:
-        self._metrics.observe(story, self._now())
+        now, labels = self._now(), self._metrics.labels
+        self._metrics.observe(story, now)
+        timing, usage = story.timing, None if story.answer is None else story.answer.usage
         fields = {
             "decision_id": story.id,
+            "trace_id": story.trace,
             "outcome": story.outcome,
             "status": story.status,
             "endpoint": None if story.endpoint is None else story.endpoint.kind,
             "rule": None if story.decision is None else story.decision.rule_id,
             "code": None if story.refusal is None else story.refusal.code,
-            "duration_ms": round((self._now() - story.opened_at) * 1000, 1) if story.opened_at else None,
+            # As the client wrote it, it could be any text.
+            "model": None if story.model is None else labels.model(story.model),
+            "input_tokens": None if usage is None else usage.input_tokens,
+            "output_tokens": None if usage is None else usage.output_tokens,
+            "findings": len(story.findings),
+            "released_ms": timing.released,
+            "first_piece_ms": timing.pieces[0][0] if timing.pieces else None,
+            "duration_ms": round((now - story.opened_at) * 1000, 1) if story.opened_at else None,
         }
-        write_line(log.name, "exchange", fields, self._now())
+        write_line(log.name, "exchange", fields, now)
 
 
 async def _compute(effect: Compute) -> Event:

@@ -17,7 +17,7 @@ from extproc.config_recording import AzureBlobWitness, FileWitness, HttpWitness,
 from extproc.credentials.source import FileSource
 from extproc.keys.checkpoint_key import load_or_create_signer
 from extproc.keys.fingerprint_key import load_or_create_key
-from extproc.metrics import RecordingState
+from extproc.metrics_state import RecordingState
 from extproc.recording.entry import Chain, WrappedKey
 from extproc.recording.envelope import DataKey, Envelope
 from extproc.secret import Secret
@@ -43,12 +43,15 @@ class Recording:
     spool: Spool
     shipper: Shipper
     witnesses: Witnesses
+    sealer: Sealer
+    spool_max_bytes: int
 
     def state(self) -> RecordingState:
         """Return how it stands, for metrics."""
         outlets = self.shipper.outlets
         return RecordingState(
             spool_bytes=self.spool.bytes,
+            spool_max_bytes=self.spool_max_bytes,
             behind_seconds=self.shipper.behind_seconds,
             checkpoint_age_seconds=self.shipper.checkpoint_age,
             store_retries=outlets.retries,
@@ -57,26 +60,38 @@ class Recording:
             refused_logs=self.shipper.refused_logs,
             witness_behind_seconds=self.witnesses.behind(),
             contradictions=self.witnesses.contradictions(),
+            chain_index=self.sealer.chain.index,
         )
 
 
 @asynccontextmanager
 async def recording(
-    places: Places, *, epoch: str, worker: str, session: aiohttp.ClientSession, now: Callable[[], float]
+    places: Places,
+    *,
+    epoch: str,
+    worker: str,
+    session: aiohttp.ClientSession,
+    now: Callable[[], float],
+    wrote: Callable[[float], None] = lambda _seconds: None,
 ) -> AsyncIterator[Recording]:
-    """Record until left; what the store has not taken then stays in the spool for the next start."""
+    """Record until left; what the store has not taken then stays in the spool for the next start.
+
+    `wrote` is told how many seconds the store took for each write.
+    """
     settings = places.recording
     lines = line_fingerprints(places)
     envelope = stores.envelope_of(places, create=True)
     name = folders.log_name(settings.replica, worker, epoch)
     async with AsyncExitStack() as stack:
         outlets = await outlets_of(places, stack, session=session, now=now)
+        outlets.wrote = wrote
         shipper = Shipper(places.spool, outlets, recovering(now=now, lines=lines, envelope=envelope))
         stack.push_async_callback(shipper.aclose)
+        sealer = Sealer(Chain(name), lines=lines, new_key=None if envelope is None else envelope.new_key)
         spool = Spool(
             places.spool,
             name,
-            Sealer(Chain(name), lines=lines, new_key=None if envelope is None else envelope.new_key),
+            sealer,
             bounds=SpoolBounds(max_bytes=settings.spool.max_bytes, reserve_bytes=settings.spool.reserve_bytes),
             now=now,
             on_durable=shipper.wake,
@@ -85,7 +100,7 @@ async def recording(
         if spool.fault is not None:
             log.error("no exchange can be recorded", extra={"fields": {"why": spool.fault}})
         shipper.start(spool)
-        yield Recording(spool, shipper, outlets.witnesses)
+        yield Recording(spool, shipper, outlets.witnesses, sealer, settings.spool.max_bytes)
 
 
 async def outlets_of(

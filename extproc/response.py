@@ -265,6 +265,9 @@ class StreamedAnswer:
 
     def _note(self, at: float) -> None:
         """Note the rhythm: what left together is one entry for each channel."""
+        if self._stream.oldest is not None:
+            self._timing.held.append((at - self._stream.oldest) / 1000)
+            self._stream.oldest = None
         if not self._stream.pieces:
             return
         counts: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import logging
 import os
 import signal
@@ -32,12 +33,14 @@ from extproc.masking.detector import RuleSet
 from extproc.masking.fingerprint import Fingerprints
 from extproc.masking.masker import Masking
 from extproc.masking.policy import SECRETS
-from extproc.metrics import Metrics
+from extproc.metrics import Metrics, State
+from extproc.metrics_labels import labels_of
+from extproc.metrics_shared import FOLDER_VARIABLE
 from extproc.notify import channels
 from extproc.notify.notice import Channel
 from extproc.notify.notifier import Notifier
 from extproc.notify.webhook import Webhook, read_key
-from extproc.operations import make_app
+from extproc.operations import make_app, watch
 from extproc.processor import Bounds, Processor, exchange_id
 from extproc.recorder import recording
 from extproc.recording.session import Sessions
@@ -68,6 +71,7 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
     """Run the service; leaving drains it."""
     clock = steady_clock()
     async with AsyncExitStack() as stack:
+        metrics = _metrics(config, environ)
         # No cookies and no proxy of the environment: what is asked here decides who gets in and with what credential.
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         tokens = GatewayTokens(gateway_token_key.load_keys(config.places.gateway_token_key))
@@ -83,14 +87,14 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
         stack.push_async_callback(credentials.aclose)
         instance = exchange_id(clock())
         recorded = await stack.enter_async_context(
-            recording(config.places, epoch=instance, worker="0", session=session, now=clock)
+            recording(config.places, epoch=instance, worker="0", session=session, now=clock, wrote=metrics.wrote)
         )
         limits = config.settings.limits
         approvals = SqliteApprovals(config.places.approvals, instance=instance, now=clock())
         stack.push_async_callback(approvals.aclose)
         notifier = _notifier(config, session, clock)
         stack.push_async_callback(notifier.aclose)
-        waiting = Waiting(approvals, clock, limits.max_waiting, notify=notifier)
+        waiting = Waiting(approvals, clock, limits.max_waiting, notify=notifier, on_ended=metrics.approval_ended)
         stack.push_async_callback(waiting.aclose)
         bounds = Bounds(
             max_exchanges=limits.max_exchanges,
@@ -98,8 +102,17 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
             total_seconds=limits.total_seconds,
             drain_seconds=limits.drain_seconds,
         )
-        metrics = Metrics()
-        metrics.watch_recording(recorded.state)
+
+        def state() -> State:
+            return State(
+                recorded.state(),
+                is_ready=_fault(processor, recorded.spool) is None,
+                approvals_waiting=len(waiting),
+                approval_oldest_seconds=waiting.oldest_seconds,
+                credentials=credentials.state(),
+                keys=verifier.key_states(),
+            )
+
         processor = Processor(
             rules=_rules(config, _masking(config), tokens),
             identities=verifier,
@@ -110,17 +123,28 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
             bounds=bounds,
             now=clock,
         )
-        operations = web.AppRunner(make_app(metrics, lambda: _fault(processor, recorded.spool)), access_log=None)
+        app = make_app(metrics, lambda: _fault(processor, recorded.spool), state)
+        operations = web.AppRunner(app, access_log=None)
         await operations.setup()
         # It goes after the server, so that it tells of the drain.
         stack.push_async_callback(operations.cleanup)
         server = Server(processor, bounds, addresses=_sockets(config))
         await server.start()
         stack.push_async_callback(server.stop)
-        watchdog = asyncio.create_task(server.watch())
-        stack.callback(watchdog.cancel)
+        for task in (server.watch(), watch(metrics, state)):
+            stack.callback(asyncio.create_task(task).cancel)
         await _listen(operations, config.settings.operations)
         yield
+
+
+def _metrics(config: Config, environ: Mapping[str, str]) -> Metrics:
+    folder = environ.get(FOLDER_VARIABLE)
+    try:
+        metrics = Metrics(labels_of(config.policy), shared=None if folder is None else Path(folder))
+    except OSError as failure:
+        raise ConfigError(f"{FOLDER_VARIABLE}: cannot use {folder}: {failure.strerror}") from failure
+    metrics.describe(importlib.metadata.version("copilot-extproc"), config.policy.digest)
+    return metrics
 
 
 def _fault(processor: Processor, spool: Spool) -> str | None:

@@ -11,6 +11,7 @@ from extproc.headers import (
     client_facts,
     removed_from_request,
     removed_from_response,
+    trace_id,
     without_credential_params,
 )
 
@@ -234,3 +235,50 @@ def test_a_fact_is_bounded_and_has_nothing_a_terminal_would_obey(value: str) -> 
 
 def test_control_characters_are_removed_from_a_fact_before_it_is_cut() -> None:
     assert client_facts([("user-agent", "a\x1b\n\u202eb" + "c" * 300)]).user_agent == "ab" + "c" * 254
+
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def test_a_trace_passes_and_its_id_is_known() -> None:
+    parent = f"00-{TRACE}-{SPAN}-01"
+    assert trace_id([("accept", "x"), ("traceparent", parent)]) == TRACE
+    assert removed_from_request(["traceparent", "tracestate", "baggage"]) == []
+
+
+@pytest.mark.parametrize("parent", [f"01-{TRACE}-{SPAN}-01", f"cc-{TRACE}-{SPAN}-00-what-will-be"])
+def test_later_versions_may_say_more(parent: str) -> None:
+    assert trace_id([("traceparent", parent)]) == TRACE
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [
+        "",
+        TRACE,
+        f"00-{TRACE}-{SPAN}",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"00-{TRACE}-{SPAN}-0",
+        f"01-{TRACE}-{SPAN}-01more",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f" 00-{TRACE}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-01\n",
+    ],
+)
+def test_what_is_no_traceparent_has_no_trace(parent: str) -> None:
+    assert trace_id([("traceparent", parent)]) is None
+
+
+def test_two_traceparents_are_none() -> None:
+    parent = ("traceparent", f"00-{TRACE}-{SPAN}-01")
+    assert trace_id([parent, parent]) is None
+    assert trace_id([]) is None
+
+
+@given(st.text(max_size=80))
+def test_whatever_a_traceparent_says_an_id_has_32_hex_digits(parent: str) -> None:
+    found = trace_id([("traceparent", parent)])
+    assert found is None or (len(found) == 32 and set(found) <= set("0123456789abcdef"))

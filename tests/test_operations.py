@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -7,7 +9,9 @@ import pytest
 from aiohttp import web
 
 from extproc.metrics import Metrics
-from extproc.operations import make_app
+from extproc.metrics import State as Standing
+from extproc.operations import make_app, watch
+from tests.metrics_of import parsed, recording, samples
 
 
 class State:
@@ -23,7 +27,9 @@ def state() -> State:
 async def base(state: State) -> AsyncIterator[str]:
     metrics = Metrics()
     metrics.recording_failures.inc(3)
-    runner = web.AppRunner(make_app(metrics, lambda: state.fault))
+    standing = iter(range(1, 100))
+    app = make_app(metrics, lambda: state.fault, lambda: Standing(recording(), approvals_waiting=next(standing)))
+    runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0]
@@ -50,6 +56,33 @@ async def test_a_service_that_can_take_no_exchange_lives_but_is_not_ready_and_sa
     assert (await get(f"{base}/healthz"))[0] == 200
     state.fault = None
     assert (await get(f"{base}/readyz"))[0] == 200
+
+
+async def test_a_scrape_tells_how_the_service_stands_at_that_moment(base: str) -> None:
+    for expected in (1, 2, 3):
+        _, _, text = await get(f"{base}/metrics")
+        assert parsed(text)["extproc_approvals_waiting", ()] == expected
+
+
+async def test_a_loop_that_is_late_is_seen_and_how_the_service_stands_is_noted_now_and_then() -> None:
+    metrics, looked, looks = Metrics(), asyncio.Event(), list[int]()
+
+    def look() -> Standing:
+        looks.append(len(looks))
+        looked.set()
+        return Standing(recording(spool_bytes=1000 + len(looks)))
+
+    task = asyncio.create_task(watch(metrics, look, beat_seconds=0.001))
+    await looked.wait()
+    looked.clear()
+    time.sleep(0.2)  # noqa: ASYNC251 - what must not happen happens
+    await asyncio.wait_for(looked.wait(), 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    found = samples(metrics)
+    assert found["extproc_event_loop_lag_seconds_sum", ()] >= 0.19
+    assert (found["extproc_event_loop_lag_seconds_count", ()], len(looks)) == (4, 2)
+    assert found["extproc_spool_bytes", ()] == 1002
 
 
 async def test_there_is_nothing_else(base: str) -> None:

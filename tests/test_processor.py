@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import json
 import logging
 import threading
 from collections.abc import AsyncIterator
@@ -30,7 +31,7 @@ from extproc.processor import Bounds, Processor
 from extproc.secret import Secret
 from extproc.server import Server
 from extproc.telemetry import MAX_AT_ONCE, READ_SECONDS, Slots
-from tests import envoy_api
+from tests import envoy_api, metrics_of
 from tests.detecting import FINGERPRINTS, masking
 from tests.envoy_api import StringValue, Struct, Value, core, ext_proc, filters, log_data, log_service
 from tests.playbook import ALICE, CREDENTIAL, POLICY, PROMPT, SECRET, TOKEN, rules
@@ -261,6 +262,52 @@ def tls_log(authorization: str) -> log_service.StreamAccessLogsMessage:
     return log_service.StreamAccessLogsMessage(
         tcp_logs=log_service.StreamAccessLogsMessageTcpAccessLogEntries(log_entry=[entry])
     )
+
+
+# --- the log ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_exchange_is_one_line_of_the_log_without_what_was_said(
+    envoy: Envoy, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    told = metrics_of.told()
+    told.trace, told.timing.released, told.model = trace, 1.5, "a prompt, not a model"
+    envoy.clock[0] = told.opened_at + 2
+    envoy.processor._report(told)
+    (line,) = [json.loads(text) for text in capfd.readouterr().err.splitlines()]
+    assert line == {
+        "time": "1970-01-01T00:01:42.000Z",
+        "level": "info",
+        "logger": "extproc.exchange",
+        "message": "exchange",
+        "decision_id": "x1",
+        "trace_id": trace,
+        "outcome": "completed",
+        "status": 200,
+        "endpoint": "chat",
+        "rule": "developers",
+        "code": None,
+        "model": "other",
+        "input_tokens": 100,
+        "output_tokens": 5,
+        "findings": 0,
+        "released_ms": 1.5,
+        "first_piece_ms": 250.0,
+        "duration_ms": 2000.0,
+    }
+
+
+async def test_what_was_refused_is_a_line_too(envoy: Envoy, capfd: pytest.CaptureFixture[str]) -> None:
+    call = envoy.stream(metadata=())
+    parent = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    await reply(call, posted("/chat/completions", ("authorization", "Bearer hush-hush"), parent))
+    assert await call.code() is grpc.StatusCode.OK
+    text = capfd.readouterr().err
+    (line,) = map(json.loads, text.splitlines())
+    assert (line["trace_id"], line["code"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "identity.malformed")
+    assert (line["model"], line["input_tokens"], line["first_piece_ms"]) == (None, None, None)
+    assert "hush" not in text
 
 
 # --- which state machine ---------------------------------------------------------------------------------------------

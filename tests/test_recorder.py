@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,26 @@ def places(base: Path, **settings: Any) -> Places:
     return Places(base, Path("state"), StoreSettings(sqlite=Path("record.db")), RecordingSettings(**settings))
 
 
-async def record(where: Places, *exchange_ids: str, epoch: str = "1") -> str:
+async def record(
+    where: Places, *exchange_ids: str, epoch: str = "1", wrote: Callable[[float], None] = lambda _: None
+) -> str:
     async with (
         aiohttp.ClientSession() as session,
-        recording(where, epoch=epoch, worker="0", session=session, now=time.time) as recorded,
+        recording(where, epoch=epoch, worker="0", session=session, now=time.time, wrote=wrote) as recorded,
     ):
         for exchange_id in exchange_ids:
             await recorded.spool.append(*exchange(exchange_id))
-        assert recorded.state().conflicts == 0
+        state = recorded.state()
+        assert (state.conflicts, state.chain_index) == (0, len(exchange_ids))
         return recorded.spool.log
 
 
 async def test_what_is_recorded_is_in_the_store_signed_and_witnessed_when_it_stops(tmp_path: Path) -> None:
     where = places(tmp_path, replica="pod-1")
-    assert await record(where, "x1", "x2") == "pod-1.0.1"
+    wrote: list[float] = []
+    assert await record(where, "x1", "x2", wrote=wrote.append) == "pod-1.0.1"
+    assert wrote
+    assert min(wrote) >= 0
     assert [one["id"] for one in SqliteArchive(where.record).session("s1")] == ["x1", "x2"]
     assert list(where.spool.iterdir()) == []
     keys = [load_public_key(public_path(where.checkpoint_key))]

@@ -330,6 +330,37 @@ def test_text_that_waits_is_noted_when_it_leaves() -> None:
     assert timing.pieces == [(20.0, "0.text", 27)]
 
 
+def test_how_long_masking_held_what_leaves_together_is_noted_by_its_oldest_event() -> None:
+    timing = Timing()
+    stream = streamed(timing=timing)
+    stream.feed(event("Go "), 10.0)
+    assert timing.held == [0.0]
+    stream.feed(event(KEY[:5]), 100.0)
+    stream.feed(event(KEY[5:9]), 150.0)
+    # A comment leaves at once, and tells nothing of what waits.
+    stream.feed(b": ping\n\n", 170.0)
+    assert timing.held == [0.0]
+    stream.feed(event(" ends it. "), 350.0)
+    assert timing.held == [0.0, 0.25]
+    stream.feed(event(KEY[:5]), 400.0)
+    stream.finish(1400.0)
+    assert timing.held == [0.0, 0.25, 1.0]
+
+
+def test_what_is_kept_for_approval_is_not_held_by_masking() -> None:
+    timing = Timing()
+    stream = StreamedAnswer(
+        CHAT, masker(), timing, max_bytes=100_000, max_event_bytes=10_000, is_privileged=lambda _: True
+    )
+    call = {"index": 0, "id": "c1", "function": {"name": "edit", "arguments": '{"path": "a.tf", "text": "x"}'}}
+    proposed = b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() + b"\n\n"
+    assert stream.feed(proposed, 10.0) == b""
+    ending = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+    assert stream.feed(b"data: " + json.dumps(ending).encode() + b"\n\ndata: [DONE]\n\n", 30.0) == b""
+    assert stream.release(60_000.0)
+    assert timing.held == [0.0, 0.0]
+
+
 def test_what_could_begin_a_secret_is_released_at_the_end() -> None:
     stream = streamed()
     assert stream.feed(event(KEY[:-1]), 1.0) == b""

@@ -14,9 +14,11 @@ from extproc.intercepted import DEFAULT_HOSTS
 from extproc.keys.fingerprint_key import FILE_NAME
 from extproc.masking.finding import Direction
 from extproc.masking.masker import Masking
+from extproc.metrics_shared import FOLDER_VARIABLE
 from extproc.rules import Rules
-from extproc.serve import _masking, _notifier, _rules, clear_socket
+from extproc.serve import _masking, _metrics, _notifier, _rules, clear_socket
 from tests.detecting import CACHE, masking
+from tests.metrics_of import samples, told
 from tests.playbook import MASKED, SECRET
 
 SETTINGS = f"""\
@@ -62,6 +64,27 @@ def test_the_rules_of_a_users_file_are_looked_for_beside_the_built_in_ones(tmp_p
 def test_a_policy_that_looks_for_nothing_masks_nothing(tmp_path: Path) -> None:
     found = masking_of(tmp_path, "masking: { secrets: { prompts: off, answers: off } }\n")
     assert masked(found, f"use {SECRET} now") == f"use {SECRET} now"
+
+
+def test_metrics_say_what_runs_and_have_the_groups_of_the_policy(tmp_path: Path) -> None:
+    rule = "{ id: a, effect: allow, when: { groups: [developers] }, credential: c }"
+    (tmp_path / "policy.yaml").write_text(f"version: 1\nrules: [{rule}]\n")
+    (tmp_path / "gateway.yaml").write_text(f"{SETTINGS}credentials: {{ c: {{ env: TOKEN }} }}\n")
+    loaded = config.load(tmp_path / "gateway.yaml")
+    metrics = _metrics(loaded, {})
+    assert samples(metrics)["extproc_policy_info", (loaded.policy.digest,)] == 1
+    assert metrics.labels.group(told().principal) == "developers"
+
+
+def test_metrics_are_shared_in_the_folder_that_the_environment_names(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text("version: 1\nrules: []\n")
+    (tmp_path / "gateway.yaml").write_text(SETTINGS)
+    loaded = config.load(tmp_path / "gateway.yaml")
+    _metrics(loaded, {FOLDER_VARIABLE: str(tmp_path / "shared")})
+    assert (tmp_path / "shared").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"PROMETHEUS_MULTIPROC_DIR: cannot use .*file"):
+        _metrics(loaded, {FOLDER_VARIABLE: str(tmp_path / "file")})
 
 
 TOKENS = GatewayTokens([b"k" * 32])

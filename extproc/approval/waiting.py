@@ -41,6 +41,7 @@ class Notify(Protocol):
 @dataclass(slots=True)
 class _Waiter:
     expires_at: float
+    since: float
     outcome: asyncio.Future[_Outcome]
     told: bool = False
 
@@ -49,7 +50,7 @@ class Waiting:
     """Wait for verdicts, at most `max_waiting` at a time; `now` tells unix seconds.
 
     While anybody waits, one task asks the store every `poll_seconds` what has ended, and looks at the clock. It costs
-    the same for one as for hundreds.
+    the same for one as for hundreds. `notify` and `on_ended` are told of each end once.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Waiting:
         *,
         poll_seconds: float = 0.25,
         notify: Notify | None = None,
+        on_ended: Callable[[Approval], None] = lambda _approval: None,
     ) -> None:
         self._approvals = approvals
         self._now = now
         self._max_waiting = max_waiting
         self._poll_seconds = poll_seconds
         self._notify = notify
+        self._on_ended = on_ended
         self._waiters: dict[str, _Waiter] = {}
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -76,6 +79,12 @@ class Waiting:
     def __len__(self) -> int:
         """Return how many wait."""
         return len(self._waiters)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """Return how long the one waits that waits longest, 0 without."""
+        # They are in the order in which they came.
+        return next((max(0.0, self._now() - waiter.since) for waiter in self._waiters.values()), 0.0)
 
     async def wait(self, request: Request) -> Approval | NotHeld:
         """Return the approval when it has ended, or an earlier one at once that covers the request.
@@ -95,16 +104,16 @@ class Waiting:
         return await self._wait(request)
 
     async def _wait(self, request: Request) -> Approval:
-        waiter = _Waiter(request.expires_at, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(request.expires_at, self._now(), asyncio.get_running_loop().create_future())
         self._waiters[request.id] = waiter
         self._nobody.clear()
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_all())
         try:
             await self._approvals.request(request)
+            waiter.told = True
             if self._notify is not None:
                 self._notify.requested(request)
-                waiter.told = True
             outcome = await waiter.outcome
             if isinstance(outcome, Approval):
                 self._tell(waiter, outcome)
@@ -134,9 +143,11 @@ class Waiting:
 
     def _tell(self, waiter: _Waiter, approval: Approval | None) -> None:
         """Tell of an end, where its beginning was told: a client that goes away twice ends it twice."""
-        if self._notify is not None and waiter.told and approval is not None:
+        if waiter.told and approval is not None:
             waiter.told = False
-            self._notify.ended(approval)
+            self._on_ended(approval)
+            if self._notify is not None:
+                self._notify.ended(approval)
 
     async def _give_up(self, approval_id: str, waiter: _Waiter) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -26,13 +27,21 @@ _log = logging.getLogger(__name__)
 Flights = set[asyncio.Task[Grant | Refusal]]
 
 
+@dataclass(slots=True)
+class Tally:
+    """How often a credential was exchanged, and how often that failed."""
+
+    refreshed: int = 0
+    failed: int = 0
+
+
 class Exchange:
     """Keep a valid Copilot token for the GitHub token `github` of credential `name`.
 
     At most one request is under way, shared by all who wait; it belongs to none of them, so a waiter that is cancelled
     does not end it. After a failed request the next one waits 5 s; meanwhile the old token serves until it expires.
-    `now` returns Unix seconds; requests under way are in `flights`, whose owner may cancel them. All methods are
-    called in one event loop.
+    `now` returns Unix seconds; requests under way are in `flights`, whose owner may cancel them; `tally` counts them.
+    All methods are called in one event loop.
     """
 
     __slots__ = (
@@ -45,6 +54,7 @@ class Exchange:
         "_retry_at",
         "_session",
         "_spec",
+        "_tally",
         "github",
     )
 
@@ -57,6 +67,7 @@ class Exchange:
         session: aiohttp.ClientSession,
         now: Callable[[], float],
         flights: Flights,
+        tally: Tally,
     ) -> None:
         self.github = github
         self._name = name
@@ -68,6 +79,12 @@ class Exchange:
         self._flight: asyncio.Task[Grant | Refusal] | None = None
         self._failed: Refusal | None = None
         self._retry_at = 0.0
+        self._tally = tally
+
+    @property
+    def expires(self) -> float | None:
+        """Return when the newest token expires (Unix seconds), None before the first."""
+        return None if self._grant is None else self._grant.expires
 
     def current(self) -> Grant | None:
         """Return the token at hand if it is valid, and start to renew it in the background when that is due."""
@@ -104,8 +121,10 @@ class Exchange:
         outcome = await self._request()
         if isinstance(outcome, Grant):
             self._grant, self._failed = outcome, None
+            self._tally.refreshed += 1
         else:
             self._failed, self._retry_at = outcome, self._now() + _RETRY_SECONDS
+            self._tally.failed += 1
             # A failed renewal in the background has no other witness.
             _log.warning("%s", outcome.message)
         return outcome

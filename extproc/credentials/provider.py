@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import aiohttp
 
 from extproc.credential import Credential, CredentialSpec
-from extproc.credentials.exchange import Exchange, Flights
+from extproc.credentials.exchange import Exchange, Flights, Tally
 from extproc.credentials.grant import Grant
 from extproc.credentials.refusal import unavailable
 from extproc.credentials.source import EnvironmentSource, FileSource
 from extproc.endpoint import Upstream
 from extproc.errors import ConfigError, Refused
 from extproc.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialState:
+    """How often a credential was exchanged and how often that failed; when its token expires, None without one."""
+
+    refreshed: int
+    failed: int
+    expires: float | None
 
 
 class Credentials:
@@ -54,6 +64,16 @@ class Credentials:
             return held.raw
         return _exchanged(held.spec, exchange.github, await exchange.grant(), upstream)
 
+    def state(self) -> Mapping[str, CredentialState]:
+        """Return by name how each credential stands that is exchanged; the others do not expire."""
+        return {
+            name: CredentialState(
+                held.tally.refreshed, held.tally.failed, None if held.exchange is None else held.exchange.expires
+            )
+            for name, held in self._held.items()
+            if held.spec.exchange is not None
+        }
+
     async def aclose(self) -> None:
         """Abandon every exchange under way; whoever waits for one is cancelled."""
         flights = tuple(self._flights)
@@ -75,7 +95,13 @@ class Credentials:
             held.raw = _raw(spec, github)
             if spec.exchange is not None:
                 held.exchange = Exchange(
-                    name, spec.exchange, github, session=self._session, now=self._now, flights=self._flights
+                    name,
+                    spec.exchange,
+                    github,
+                    session=self._session,
+                    now=self._now,
+                    flights=self._flights,
+                    tally=held.tally,
                 )
         return held
 
@@ -88,7 +114,7 @@ class Credentials:
 class _Held:
     """One credential with the GitHub token last read from its source."""
 
-    __slots__ = ("exchange", "github", "raw", "source", "spec")
+    __slots__ = ("exchange", "github", "raw", "source", "spec", "tally")
 
     def __init__(self, spec: CredentialSpec, source: FileSource | EnvironmentSource) -> None:
         self.spec = spec
@@ -96,6 +122,8 @@ class _Held:
         self.github = Secret("")
         self.raw = _raw(spec, self.github)
         self.exchange: Exchange | None = None
+        # A token that replaces another goes on counting.
+        self.tally = Tally()
 
 
 def _raw(spec: CredentialSpec, github: Secret) -> Credential:

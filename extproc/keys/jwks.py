@@ -34,6 +34,15 @@ class KeyLimits:
     retry_interval: float = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """How old the keys of an issuer are in seconds, None before the first; how often they were fetched, and not."""
+
+    age: float | None
+    refreshed: int
+    failed: int
+
+
 class JwksSource:
     """Give the keys of one issuer, which nobody but its own tokens can select.
 
@@ -54,6 +63,11 @@ class JwksSource:
         self._unknown_kid_at = float("-inf")
         self._failing = False
         self._flight: asyncio.Task[None] | None = None
+        self._refreshed = self._failed = 0
+
+    def state(self) -> KeyState:
+        """Return how it stands."""
+        return KeyState(self.age, self._refreshed, self._failed)
 
     @property
     def age(self) -> float | None:
@@ -125,10 +139,12 @@ class JwksSource:
             keys = await self._load()
         except FetchFailed as error:
             self._retry_at = self._now() + self._limits.retry_interval
+            self._failed += 1
             _LOG.warning("signing keys of %s are not refreshed: %s", self._issuer.url, error)
             return
         self._keys, self._fetched_at = keys, started
         self._failing, self._retry_at = False, started
+        self._refreshed += 1
 
     async def _load(self) -> KeySet:
         document = await self._get(self._issuer.jwks_url or await self._discover())

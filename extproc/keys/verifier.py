@@ -17,7 +17,7 @@ from extproc.identity.gateway_token import GatewayTokens, is_gateway_token
 from extproc.identity.issuers import ASYMMETRIC, EntraIssuer, Issuer
 from extproc.identity.principal import Principal
 from extproc.identity.token import SIGN_IN, check_claims, parse, refused
-from extproc.keys.jwks import JwksSource, KeyLimits
+from extproc.keys.jwks import JwksSource, KeyLimits, KeyState
 from extproc.keys.lru import ExpiringLru
 from extproc.secret import Secret
 
@@ -86,9 +86,9 @@ class Verifier:
         self._principals.put(_fingerprint(token), principal, min(expiry, self._now() + self._limits.cached_for))
         return principal
 
-    def key_ages(self) -> Mapping[str, float | None]:
-        """Return for each issuer the seconds since its keys were fetched, None where they never were."""
-        return {url: source.age for url, (_, source) in self._issuers.items()}
+    def key_states(self) -> Mapping[str, KeyState]:
+        """Return for each issuer how its keys stand."""
+        return {url: source.state() for url, (_, source) in self._issuers.items()}
 
     async def aclose(self) -> None:
         """Cancel what is under way in the background; the session is its owner's to close."""

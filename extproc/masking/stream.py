@@ -37,11 +37,12 @@ _MAX_CLEAN_LINES: Final = 64
 
 
 class _Waiting(msgspec.Struct, gc=False):
-    """One event on its way; `undecided` is how many of its slots are not decided yet."""
+    """One event on its way since `at` (milliseconds); `undecided` is how many of its slots are not decided yet."""
 
     event: SseEvent
     tree: dict[str, Any] | None
     channels: frozenset[str]
+    at: float
     undecided: int = 0
     changed: bool = False
 
@@ -118,6 +119,8 @@ class MaskedStream:
         self._finished = False
         self.pieces: list[Piece] = []
         """The texts that left since somebody last emptied this list."""
+        self.oldest: float | None = None
+        """When the first event came that is decided since somebody last took this away."""
         self._answers: AnswerStream = dialect.stream()
         self._tree = TreeMasker(masker, dialect.opaque, dialect.json_texts)
         self._parser = SseParser(max_event_bytes)
@@ -228,7 +231,8 @@ class MaskedStream:
             self._read_text(event, data)
             return
         reading = self._answers.read(event.event, tree)
-        waiting = _Waiting(event, tree, frozenset([slot.channel for slot in reading.slots]))
+        channels = frozenset([slot.channel for slot in reading.slots])
+        waiting = _Waiting(event, tree, channels, self.masker.at)
         skip = self._add(reading, waiting)
         for prefix in reading.closes:
             self._close(prefix)
@@ -263,11 +267,11 @@ class MaskedStream:
         if bare in {b"", b"[DONE]"}:
             if bare:
                 self._close("")
-            self._queue.append(_Waiting(event, None, frozenset()))
+            self._queue.append(_Waiting(event, None, frozenset(), self.masker.at))
             return
         # No JSON object: some clients skip it, some show it. It is one text over all such events.
         tree = {"data": data.decode("utf-8", "surrogateescape")}
-        waiting = _Waiting(event, tree, _UNPARSED)
+        waiting = _Waiting(event, tree, _UNPARSED, self.masker.at)
         self._add(Reading([Slot(tree, "data", "unparsed")]), waiting)
         self._queue.append(waiting)
 
@@ -278,6 +282,8 @@ class MaskedStream:
         if self.masker.blocked is not None:
             return self._end(blocked_message(self.masker.blocked))
         released: list[bytes] = []
+        if self.oldest is None and self._queue and not self._queue[0].undecided:
+            self.oldest = self._queue[0].at
         while self._queue and not self._queue[0].undecided:
             waiting = self._queue.popleft()
             passes = [waiting] if self._gate is None else self._gate.take(waiting, self._seen(self._gate, waiting))

@@ -46,6 +46,8 @@ class Timing:
     response_headers: float | None = None
     pieces: list[tuple[float, str, int]] = field(default_factory=list)
     """What arrived together of a stream: time, channel, and how many characters it added to that channel."""
+    held: list[float] = field(default_factory=list)
+    """How many seconds masking held what left a stream together, by its oldest event; for metrics, not recorded."""
 
 
 def opening(
@@ -59,6 +61,7 @@ def opening(
     client: ClientFacts,
     client_address: str | None,
     tunnel: str | None = None,
+    trace: str | None = None,
     request: Mapping[str, Any],
     prompt: Prompt | None,
     body_bytes: int,
@@ -69,7 +72,8 @@ def opening(
     """Build the entry that must be durable before the request leaves.
 
     `findings` are those of the prompt; `masking` says under `prompt` what looked for them, None that nobody looked.
-    `tunnel` is the decision id of the CONNECT around it, None where the client spoke to the gateway itself.
+    `tunnel` is the decision id of the CONNECT around it, None where the client spoke to the gateway itself. `trace` is
+    the client's trace id.
     `turn` has `id`, `retry_of` and `purpose`; it is None where no model is asked.
     """
     return {
@@ -83,6 +87,7 @@ def opening(
         "client": {
             "address": client_address,
             "tunnel": tunnel,
+            "trace": trace,
             **{name: getattr(client, name) for name in _CLIENT_FIELDS},
         },
         "request": {**request, "body_bytes": body_bytes, **_prompt(prompt)},

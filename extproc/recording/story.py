@@ -9,6 +9,7 @@ from typing import Any
 from extproc.conversation import Answer, Prompt
 from extproc.endpoint import MODEL_ENDPOINTS, Endpoint
 from extproc.errors import Refusal
+from extproc.headers import trace_id
 from extproc.identity.principal import Principal
 from extproc.masking.finding import Direction, Finding
 from extproc.masking.masker import Masker
@@ -40,6 +41,10 @@ class Story:
     principal: Principal | None = None
     endpoint: Endpoint | None = None
     prompt: Prompt | None = None
+    model: str | None = None
+    """What is asked for, once the request is recorded: the prompt itself is let go of then."""
+    trace: str | None = None
+    """The id of the client's trace."""
     gist: Gist | None = None
     decision: Decision | None = None
     status: int | None = None
@@ -98,6 +103,8 @@ class Story:
         if request is None:
             raise ValueError("an exchange without request headers has no record")
         client, session, endpoint = request.client, self.session(sessions), self.endpoint
+        self.trace = trace_id(request.headers)
+        self.model = self._asked_model()
         if endpoint is not None and endpoint.kind in MODEL_ENDPOINTS:
             self._turn = sessions.turns.take(
                 self.id, session, endpoint=endpoint, client=client, gist=self.gist, now=self.now
@@ -113,12 +120,19 @@ class Story:
             client=client,
             client_address=self.client_address,
             tunnel=self.tunnel,
+            trace=self.trace,
             request={**request.recorded(None if self.endpoint is None else self.endpoint.kind), **shown},
             prompt=self.prompt,
             body_bytes=self.request_bytes,
             findings=self._findings(Direction.PROMPT),
             masking=self._masking(Direction.PROMPT),
         )
+
+    def _asked_model(self) -> str | None:
+        # What the path names is what answers.
+        if self.endpoint is not None and self.endpoint.model is not None:
+            return self.endpoint.model
+        return None if self.prompt is None else self.prompt.model
 
     def closing(self) -> dict[str, Any]:
         """Return the entry that must be durable before the end of the response is released."""

@@ -47,6 +47,8 @@ class Outlets:
     jitter: Callable[[], float]
     """Numbers between 0 and 1."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    wrote: Callable[[float], None] = lambda _seconds: None
+    """Is told how long the store took for each write that it took."""
     retries: int = 0
     conflicts: int = 0
     away_since: float | None = None
@@ -62,8 +64,10 @@ class Outlets:
     async def _until_taken(self, put: Callable[[], Awaitable[None]]) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
+            began = self.now()
             try:
                 await put()
+                self.wrote(self.now() - began)
             except StoreUnavailable as failure:
                 self.retries += 1
                 if self.away_since is None:

@@ -317,8 +317,8 @@ class Told:
 async def test_beginning_and_end_are_told_once_each(
     store: SqliteApprovals, approver: SqliteApprovals, clock: Clock
 ) -> None:
-    told = Told()
-    waiting = Waiting(store, clock, 10, poll_seconds=POLL, notify=told)
+    told, ended = Told(), list[Approval]()
+    waiting = Waiting(store, clock, 10, poll_seconds=POLL, notify=told, on_ended=ended.append)
     decided = await begun(waiting, store)
     assert told.said in ([], [("a1", State.PENDING)])
     await approver.verdict("a1", verdict(), APPROVERS)
@@ -334,6 +334,28 @@ async def test_beginning_and_end_are_told_once_each(
         *[("a2", State.PENDING), ("a2", State.EXPIRED)],
         *[("a3", State.PENDING), ("a3", State.INTERRUPTED)],
     ]
+    assert [(one.request.id, one.state) for one in ended] == told.said[1::2]
+
+
+async def test_ends_are_told_where_nobody_is_notified_and_the_oldest_that_waits_is_known(
+    store: SqliteApprovals, clock: Clock
+) -> None:
+    ended: list[Approval] = []
+    waiting = Waiting(store, clock, 10, poll_seconds=POLL, on_ended=ended.append)
+    assert waiting.oldest_seconds == 0
+    first = await begun(waiting, store)
+    clock.now = NOW + 100
+    second = await begun(waiting, store, request("a2", expires_at=NOW + 9999))
+    clock.now = NOW + 150
+    assert (len(waiting), waiting.oldest_seconds) == (2, 150)
+    clock.now = NOW + 900
+    await soon(first)
+    assert waiting.oldest_seconds == 800
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    await soon(waiting.aclose())
+    assert [(one.request.id, one.state) for one in ended] == [("a1", State.EXPIRED), ("a2", State.CANCELLED)]
+    assert waiting.oldest_seconds == 0
 
 
 async def test_whoever_goes_away_at_whatever_moment_no_end_is_told_twice_or_without_its_beginning(

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from extproc.credential import ExchangeSpec
-from extproc.credentials.exchange import Exchange, Flights
+from extproc.credentials.exchange import Exchange, Flights, Tally
 from extproc.errors import Code, Refused
 from extproc.secret import Secret
 
@@ -24,9 +24,14 @@ def flights() -> Flights:
 
 
 @pytest.fixture
-def exchange(github: GitHub, clock: Clock, session: aiohttp.ClientSession, flights: Flights) -> Exchange:
+def tally() -> Tally:
+    return Tally()
+
+
+@pytest.fixture
+def exchange(github: GitHub, clock: Clock, session: aiohttp.ClientSession, flights: Flights, tally: Tally) -> Exchange:
     spec = ExchangeSpec(url=github.url)
-    return Exchange("team-a", spec, Secret(GITHUB_TOKEN), session=session, now=clock, flights=flights)
+    return Exchange("team-a", spec, Secret(GITHUB_TOKEN), session=session, now=clock, flights=flights, tally=tally)
 
 
 async def refusal_of(exchange: Exchange) -> str:
@@ -40,8 +45,9 @@ async def refusal_of(exchange: Exchange) -> str:
 
 
 async def test_the_github_token_is_exchanged_once_and_the_grant_kept(exchange: Exchange, github: GitHub) -> None:
-    assert exchange.current() is None
+    assert (exchange.current(), exchange.expires) == (None, None)
     grant = await exchange.grant()
+    assert exchange.expires == grant.expires
     assert grant.token.reveal().startswith("tid=exchanged1;")
     assert grant.api_host == "api.individual.githubcopilot.com"
     assert await exchange.grant() is exchange.current() is grant
@@ -194,7 +200,7 @@ async def test_a_server_that_does_not_answer_is_given_up(
 ) -> None:
     github.let_go.clear()
     spec = ExchangeSpec(url=github.url, timeout_seconds=0.05)
-    exchange = Exchange("team-a", spec, Secret(GITHUB_TOKEN), session=session, now=clock, flights=set())
+    exchange = Exchange("team-a", spec, Secret(GITHUB_TOKEN), session=session, now=clock, flights=set(), tally=Tally())
     assert "did not answer within 0.05 s" in await refusal_of(exchange)
 
 
@@ -202,7 +208,7 @@ async def test_a_server_that_is_not_there_is_refused(
     clock: Clock, session: aiohttp.ClientSession, unused_port: int
 ) -> None:
     spec = ExchangeSpec(url=f"http://127.0.0.1:{unused_port}/token")
-    exchange = Exchange("team-a", spec, Secret(GITHUB_TOKEN), session=session, now=clock, flights=set())
+    exchange = Exchange("team-a", spec, Secret(GITHUB_TOKEN), session=session, now=clock, flights=set(), tally=Tally())
     assert "did not reach GitHub" in await refusal_of(exchange)
 
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from extproc.credential import CredentialSpec, ExchangeSpec
-from extproc.credentials.provider import Credentials
+from extproc.credentials.provider import Credentials, CredentialState
 from extproc.echo import without_secrets
 from extproc.endpoint import Upstream
 from extproc.errors import Code, ConfigError, Refused
@@ -99,6 +99,23 @@ async def test_a_rotated_file_is_exchanged_anew(make: Make, github: GitHub, tmp_
     assert github.authorizations == [f"token {GITHUB_TOKEN}", f"token {GITHUB_TOKEN}-rotated"]
     assert after.authorization != before.authorization
     assert after.secrets[0].reveal() == f"{GITHUB_TOKEN}-rotated"
+    assert credentials.state()["a"].refreshed == 2
+
+
+async def test_how_a_credential_stands_is_told_of_those_that_are_exchanged(
+    make: Make, github: GitHub, clock: Clock
+) -> None:
+    credentials = make(exchanging(github), CredentialSpec("raw", env="TOKEN"))
+    assert credentials.state() == {"a": CredentialState(refreshed=0, failed=0, expires=None)}
+    await credentials.get("a", Upstream.COPILOT_API)
+    state = credentials.state()["a"]
+    assert (state.refreshed, state.failed) == (1, 0)
+    assert state.expires is not None
+    clock.seconds = state.expires
+    github.answer = lambda: web.Response(status=500)
+    with pytest.raises(Refused):
+        await credentials.get("a", Upstream.COPILOT_API)
+    assert credentials.state()["a"] == CredentialState(refreshed=1, failed=1, expires=state.expires)
 
 
 async def test_a_file_that_was_touched_but_holds_the_same_token_is_not_exchanged_again(

@@ -287,7 +287,9 @@ async def test_an_upstream_that_resets_a_json_answer_gives_a_clean_error(gateway
         error = (await response.json())["error"]
     document = await gateway.document(error["decision_id"])
     assert (document["outcome"], document["error"]["code"]) == ("upstream_error", "upstream.reset")
-    assert (document["response"]["status"], document["response"]["upstream_status"]) == (502, 200)
+    assert document["response"]["status"] == 502
+    # On a busy machine the reset overtakes the headers before it.
+    assert document["response"]["upstream_status"] in {200, None}
 
 
 async def test_a_client_that_hangs_up_at_the_terminal_event_has_completed(gateway: Gateway) -> None:

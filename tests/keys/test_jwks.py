@@ -15,7 +15,7 @@ from jwt.algorithms import ECAlgorithm
 
 from extproc.errors import Code, Refused
 from extproc.identity.issuers import oidc
-from extproc.keys.jwks import MAX_DOCUMENT_BYTES, JwksSource, KeyLimits
+from extproc.keys.jwks import MAX_DOCUMENT_BYTES, JwksSource, KeyLimits, KeyState
 
 
 def new_key(kid: str) -> dict[str, Any]:
@@ -207,6 +207,7 @@ async def test_a_dead_issuer_refuses_at_once_between_attempts(provider: Provider
     assert await code(source.key("first", "ES256")) == UNAVAILABLE
     provider.now += 0.1
     assert (await source.key("first", "ES256")).key_id == "first"
+    assert source.state() == KeyState(age=0, refreshed=1, failed=1)
 
 
 async def test_known_keys_outlive_a_dead_issuer_for_a_day(provider: Provider, source: JwksSource) -> None:

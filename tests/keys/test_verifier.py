@@ -21,6 +21,7 @@ from extproc.errors import Code, ConfigError, Refusal, Refused
 from extproc.identity.gateway_token import LIFETIME_SECONDS, GatewayTokens
 from extproc.identity.issuers import entra, github_actions, oidc
 from extproc.identity.principal import Principal
+from extproc.keys.jwks import KeyState
 from extproc.keys.verifier import Verifier, VerifierLimits
 from extproc.secret import Secret
 
@@ -379,12 +380,13 @@ async def test_who_has_to_sign_in_again_is_told_how(world: World, changes: dict[
     assert caught.value.refusal.message.endswith("; run `extproc login`.")
 
 
-async def test_the_age_of_keys_is_told_for_every_issuer(world: World) -> None:
+async def test_how_keys_stand_is_told_for_every_issuer(world: World) -> None:
     await world.verifier.verify(Secret(sign(world.claims())))
     world.clock[0] += 7
-    ages = world.verifier.key_ages()
-    assert (ages[f"{world.base}/a"], ages[f"{world.base}/b"]) == (7, None)
-    assert len(ages) == 5
+    states = world.verifier.key_states()
+    assert states[f"{world.base}/a"] == KeyState(age=7, refreshed=1, failed=0)
+    assert states[f"{world.base}/b"] == KeyState(age=None, refreshed=0, failed=0)
+    assert len(states) == 5
 
 
 async def test_a_verifier_without_issuers_or_with_one_twice_cannot_exist() -> None:

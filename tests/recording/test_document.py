@@ -97,6 +97,7 @@ def test_an_opening_says_who_asked_what_and_what_was_decided() -> None:
         "client": {
             "address": "192.0.2.7:5555",
             "tunnel": None,
+            "trace": None,
             "user_agent": "cli/1",
             **dict.fromkeys(
                 ("editor_version", "editor_plugin_version", "integration_id", "initiator", "interaction_id"), None

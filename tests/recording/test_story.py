@@ -73,6 +73,26 @@ def test_without_request_headers_there_is_no_opening() -> None:
         Story("x1").opening(sessions(), "d", PATH)
 
 
+def test_the_opening_has_the_clients_trace_or_none() -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    told = story(("traceparent", f"00-{trace}-00f067aa0ba902b7-01"))
+    assert told.opening(sessions(), "d", PATH)["client"]["trace"] == told.trace == trace
+    assert story(("traceparent", "x")).opening(sessions(), "d", PATH)["client"]["trace"] is None
+
+
+def test_the_model_that_was_asked_for_is_known_after_the_prompt_was_let_go() -> None:
+    told = story()
+    told.prompt = Prompt("gpt-5", [], [], stream=True)
+    told.opening(sessions(), "d", PATH)
+    told.prompt = None
+    assert told.model == "gpt-5"
+    named = story()
+    named.endpoint = Endpoint(EndpointKind.COMPLETIONS, Upstream.COPILOT_PROXY, "/v1/engines/m/completions", "m")
+    named.prompt = Prompt("another", [], [], stream=True)
+    named.opening(sessions(), "d", PATH)
+    assert named.model == "m"
+
+
 def test_the_session_is_what_the_client_names_first() -> None:
     told = story(("x-client-session-id", "s"), ("x-interaction-id", "i"))
     told.principal = ALICE

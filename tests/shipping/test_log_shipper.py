@@ -97,10 +97,13 @@ async def test_a_store_that_is_away_is_asked_again_at_longer_and_longer_pauses(
         clock.time += pauses.seconds[-1]
 
     pauses.then = later
-    outlets = outlets_to(store, clock, pauses=pauses)
+    outlets, wrote = outlets_to(store, clock, pauses=pauses), list[float]()
+    outlets.wrote = wrote.append
     shipper = LogShipper(spool.folder, outlets)
     await ship_all(shipper, spool)
     assert store.ids(LOG) == ["one"]
+    # Only what the store took is told, and without the pauses before.
+    assert wrote == [0.0]
     assert pauses.seconds[0] == FIRST_PAUSE_SECONDS * 0.75
     assert pauses.seconds == sorted(pauses.seconds)
     assert pauses.seconds[-1] == LONGEST_PAUSE_SECONDS * 0.75
