@@ -198,6 +198,11 @@ class Places:
         return self.state / "approvals.db"
 
     @property
+    def search_index(self) -> Path:
+        """Return the SQLite file by which the console searches: made of the record, and no evidence."""
+        return self.state / "search.db"
+
+    @property
     def checkpoint_key(self) -> Path:
         """Return the file of the key that signs."""
         return self.state / self.recording.checkpoints.key_file

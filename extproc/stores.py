@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,11 @@ from extproc.credentials.source import FileSource
 from extproc.errors import ConfigError, Refused
 from extproc.keys.wrapping_key import load_or_create_wrapping_key, load_wrapping_key
 from extproc.recording.envelope import Envelope
-from extproc.store.port import Archive, Eraser, Ledger, Store
+from extproc.store.archive_listing import ArchiveListing
+from extproc.store.port import Archive, Eraser, Ledger, Listing, Store
 from extproc.store.sqlite_archive import SqliteArchive
 from extproc.store.sqlite_eraser import SqliteEraser
+from extproc.store.sqlite_index import SqliteIndex
 from extproc.store.sqlite_ledger import SqliteLedger
 from extproc.store.sqlite_store import SqliteStore
 from extproc.witness.port import Witness
@@ -52,6 +54,16 @@ def archive_of(places: Places) -> Archive:
     from extproc.store.cosmos_archive import CosmosArchive  # noqa: PLC0415
 
     return CosmosArchive(*_cosmos(places, section), envelope=envelope)
+
+
+def listing_of(places: Places, now: Callable[[], float]) -> Listing:
+    """Return what lists sessions and findings page by page, for the console.
+
+    A record in SQLite gets an index beside it, which is made of it and can be removed at any time.
+    """
+    if places.store.cosmos is not None:
+        return ArchiveListing(archive_of(places), now)
+    return SqliteIndex(places.record, places.search_index, envelope_of(places, create=False))
 
 
 def ledger_of(places: Places) -> SqliteLedger | CosmosLedger:

@@ -9,7 +9,7 @@ from extproc.recording import document as exchange
 from extproc.recording.entry import Head, Kind, WrappedKey, address_of
 from extproc.recording.envelope import CannotOpen, DataKey, Envelope
 from extproc.recording.packing import Corrupt, identity, parts_of
-from extproc.recording.unpacking import Missing, unpack
+from extproc.recording.unpacking import Missing, Parts, unpack
 
 Blobs = Callable[[str, Collection[str]], dict[str, bytes]]
 """Return those blobs of a session that are there, as `Ledger.blobs`."""
@@ -18,13 +18,21 @@ Key = Callable[[str, str], WrappedKey | None]
 """Return a data key of a session, None where it was erased, as `Ledger.key`."""
 
 
-def document(head: Head, body: bytes | None, *, blobs: Blobs, key: Key, envelope: Envelope | None) -> dict[str, Any]:
+def document(
+    head: Head,
+    body: bytes | None,
+    *,
+    blobs: Blobs,
+    key: Key,
+    envelope: Envelope | None,
+    parts: Parts | None = None,
+) -> dict[str, Any]:
     """Return the document of an entry: for an exchange, that of `extproc.recording.document.merged`.
 
     Where its content cannot be shown it is `id`, `session`, `opened_at` (unix seconds), `kind`, `facts` and `removed`,
     which says in words why; so too for entries that are no exchange, of which the content is in the facts, without
     `removed`. Each has `entry`, with `log` and `index`. What `blobs`, `key` and the envelope raise passes, except
-    `CannotOpen`.
+    `CannotOpen`. With `parts`, documents of the same session share what is kept in them, and nobody changes it.
     """
     place = {"log": head.log, "index": head.index}
     short = {
@@ -38,7 +46,7 @@ def document(head: Head, body: bytes | None, *, blobs: Blobs, key: Key, envelope
     if head.kind is not Kind.EXCHANGE:
         return short
     try:
-        opening, closing = _content(head, body, blobs, key, envelope)
+        opening, closing = _content(head, body, blobs, key, envelope, parts=parts)
     except (_Gone, Missing, Corrupt, CannotOpen) as error:
         return {**short, "removed": str(error)}
     return {**exchange.merged(opening, closing), "entry": place}
@@ -49,7 +57,7 @@ class _Gone(Exception):
 
 
 def _content(
-    head: Head, body: bytes | None, blobs: Blobs, key: Key, envelope: Envelope | None
+    head: Head, body: bytes | None, blobs: Blobs, key: Key, envelope: Envelope | None, *, parts: Parts | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return opening and closing; raises _Gone, Missing, Corrupt, CannotOpen."""
     if head.body is None:
@@ -60,7 +68,7 @@ def _content(
         raise Corrupt("what the store has as its content is not what was recorded: verify the store")
     reveal = identity if head.key is None else _opened(head, head.key, key, envelope).reveal
     packed, closing = parts_of(reveal(body))
-    opening = unpack(packed, lambda addresses: blobs(head.session, addresses), reveal)
+    opening = unpack(packed, lambda addresses: blobs(head.session, addresses), reveal, parts=parts)
     if opening.get("id") != head.id:
         raise Corrupt("its content is that of another exchange, or of none: verify the store")
     return opening, closing

@@ -98,3 +98,5 @@ def _times_and_user(query: Query, search: Search | FindingSearch) -> None:
     if search.user is not None:
         query.values["user"] = search.user
         query.conditions.append('(c["facts"]["user"] = @user OR c["facts"]["principal"] = @user)')
+    if search.principal is not None:
+        query.also('c["facts"]["principal"] = {}', search.principal)

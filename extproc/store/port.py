@@ -1,15 +1,16 @@
 """What recording asks of a store, and what readers ask of it.
 
-Four ports, each declared by its user: `Recorder` (an exchange, answered by the spool), `Store` (the shipper, which
-moves the spool's entries), `Archive` (people who look at exchanges) and `Ledger` (whoever proves that nothing was
-changed). `Eraser` is for removing by rule. Conformance suites in tests/store run over every adapter.
+Five ports, each declared by its user: `Recorder` (an exchange, answered by the spool), `Store` (the shipper, which
+moves the spool's entries), `Archive` (people who look at exchanges), `Listing` (the console's lists of very many) and
+`Ledger` (whoever proves that nothing was changed). `Eraser` is for removing by rule. Conformance suites in tests/store
+run over every adapter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from extproc.recording.entry import Blob, Sealed, WrappedKey
 
@@ -86,6 +87,11 @@ class SessionRow:
     models: list[str]
     outcomes: dict[str, int]
     client: str | None
+    repositories: list[str]
+    input_tokens: int
+    output_tokens: int
+    findings: int
+    approvals: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +123,10 @@ class FindingRow:
 class Search:
     """Which exchanges are meant: those that fit all that is given.
 
-    `user` is a name or a principal's id. `repository`, `path` (of a file that a tool call names) and `finding` (the id
-    of a rule) are globs where `*` stands for anything. `text` is looked for, without regard to case, in what was asked
-    and answered. `since` and `until` are unix seconds and mean the opening; `until` itself is not included.
+    `user` is a name or a principal's id, `principal` nothing but the id. `repository`, `path` (of a file that a tool
+    call names) and `finding` (the id of a rule) are globs where `*` stands for anything. `text` is looked for, without
+    regard to case, in what was asked and answered. `since` and `until` are unix seconds and mean the opening; `until`
+    itself is not included.
     """
 
     user: str | None = None
@@ -133,6 +140,7 @@ class Search:
     text: str | None = None
     since: float | None = None
     until: float | None = None
+    principal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,7 @@ class FindingSearch:
     fingerprint: str | None = None
     since: float | None = None
     until: float | None = None
+    principal: str | None = None
 
 
 class Archive(Protocol):
@@ -178,6 +187,81 @@ class Archive(Protocol):
 
     def lines(self, fingerprints: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield (fingerprint, exchange id) for every exchange that proposed a line with one of these."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """A page of sessions; `after` is the cursor of the next page, None where nothing is left."""
+
+    rows: list[SessionRow]
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingPage:
+    """A page of findings; `after` as in `SessionPage`."""
+
+    rows: list[FindingRow]
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was opened in one step of time, which begins `at` (unix seconds); `refused` have a code in their facts."""
+
+    at: float
+    exchanges: int
+    findings: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """What a model was asked for."""
+
+    model: str
+    exchanges: int
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What was opened in a span of time: in equal steps, and as a whole; the models with most tokens first."""
+
+    steps: list[Step]
+    exchanges: int
+    findings: int
+    refused: int
+    models: list[ModelUse]
+
+
+MODELS_SHOWN: Final = 10
+"""Most models in an overview."""
+
+
+class Listing(Protocol):
+    """List what is in an archive of a million exchanges, page by page. Changes nothing of the record.
+
+    Called from several threads. Raises `StoreUnavailable`, and ValueError for a cursor that is none.
+    """
+
+    def sessions(self, search: Search = Search(), *, limit: int = 50, after: str | None = None) -> SessionPage:
+        """Return sessions that have an exchange that fits, that with the newest such first; each is summed up whole."""
+        ...
+
+    def overview(self, *, since: float, until: float, steps: int, principal: str | None = None) -> Overview:
+        """Sum up what was opened from `since` on and before `until`, in so many steps; nothing in one is zeros.
+
+        Raises ValueError where there is no such span or no step.
+        """
+        ...
+
+    def findings(
+        self, search: FindingSearch = FindingSearch(), *, limit: int = 50, after: str | None = None
+    ) -> FindingPage:
+        """Return the findings that fit, the newest first."""
         ...
 
 

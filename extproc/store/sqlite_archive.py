@@ -13,6 +13,7 @@ from extproc.recording.entry import Head
 from extproc.recording.envelope import Envelope
 from extproc.recording.facts import microseconds
 from extproc.recording.reading import document
+from extproc.recording.unpacking import Parts
 from extproc.store import sqlite_findings
 from extproc.store.port import FindingRow, FindingSearch, Search, SessionRow
 from extproc.store.searching import head_filter, readable, says, session_row
@@ -23,7 +24,12 @@ _PAGE: Final = 500
 _ALL: Final = Search()
 _ALL_FINDINGS: Final = FindingSearch()
 
-_CONDITIONS: Final = {"session": "session = :session", "since": "at >= :since", "until": "at < :until"}
+_CONDITIONS: Final = {
+    "session": "session = :session",
+    "principal": "principal = :principal",
+    "since": "at >= :since",
+    "until": "at < :until",
+}
 
 
 class SqliteArchive:
@@ -86,18 +92,26 @@ class SqliteArchive:
 
     def _exchanges(self, search: Search) -> Iterator[dict[str, Any]]:
         with reading(self._path) as connection:
+            session, parts = "", Parts()
             for number, head in _heads(connection, search, newest_first=False):
-                found = self._document(connection, number, head)
+                if head.session != session:
+                    # A blob is one session's: another may not refer to it.
+                    session, parts = head.session, Parts()
+                found = self._document(connection, number, head, parts)
                 if search.text is None or says(found, search.text):
                     yield found
 
     def _said(self, connection: sqlite3.Connection, number: int, head: Head, text: str | None) -> bool:
         return text is None or says(self._document(connection, number, head), text)
 
-    def _document(self, connection: sqlite3.Connection, number: int, head: Head) -> dict[str, Any]:
+    def _document(
+        self, connection: sqlite3.Connection, number: int, head: Head, parts: Parts | None = None
+    ) -> dict[str, Any]:
         row = connection.execute("SELECT body FROM entry WHERE number = ?", (number,)).fetchone()
         blobs, key = partial(blobs_of, connection), partial(key_of, connection)
-        return document(head, None if row is None else row[0], blobs=blobs, key=key, envelope=self._envelope)
+        return document(
+            head, None if row is None else row[0], blobs=blobs, key=key, envelope=self._envelope, parts=parts
+        )
 
 
 def _heads(connection: sqlite3.Connection, search: Search, *, newest_first: bool) -> Iterator[tuple[int, Head]]:
@@ -119,6 +133,7 @@ def _query(search: Search, *, newest_first: bool) -> tuple[str, dict[str, Any]]:
     user = _indexed(search.user)
     wanted = {
         "session": _indexed(search.session),
+        "principal": _indexed(search.principal),
         "since": None if search.since is None else microseconds(search.since),
         "until": None if search.until is None else microseconds(search.until),
     }

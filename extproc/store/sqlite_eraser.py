@@ -16,6 +16,12 @@ _LISTED: Final = (
     "(log, idx) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:listed))"
 )
 _BELOW: Final = "log = :log AND idx < :below"
+_ERASED: Final = """
+CREATE TABLE IF NOT EXISTS erased (place INTEGER PRIMARY KEY AUTOINCREMENT, entry INTEGER NOT NULL) STRICT;
+"""
+"""Numbers of the entries that lost their bodies, or went: whoever has made something of them looks here."""
+
+_NOTE: Final = "INSERT INTO erased (entry) SELECT number FROM entry WHERE {entries}"
 _OF: Final = "DELETE FROM {table} WHERE entry IN (SELECT number FROM entry WHERE {entries})"
 
 
@@ -34,6 +40,7 @@ class SqliteEraser:
             connection.execute(_OF.format(table="lines", entries=_LISTED), listed)
             bodies = f"SELECT count(*) FROM entry WHERE body IS NOT NULL AND {_LISTED}"  # noqa: S608 - a literal above
             count: int = connection.execute(bodies, listed).fetchone()[0]
+            connection.execute(_NOTE.format(entries=f"body IS NOT NULL AND {_LISTED}"), listed)
             connection.execute(f"UPDATE entry SET body = NULL WHERE {_LISTED}", listed)  # noqa: S608 - a literal above
             return count
 
@@ -57,6 +64,7 @@ class SqliteEraser:
         def remove(connection: sqlite3.Connection) -> int:
             for table in ("lines", "finding"):
                 connection.execute(_OF.format(table=table, entries=_BELOW), prefix)
+            connection.execute(_NOTE.format(entries=_BELOW), prefix)
             return connection.execute(f"DELETE FROM entry WHERE {_BELOW}", prefix).rowcount  # noqa: S608 - a literal above
 
         return self._erase(remove)
@@ -64,7 +72,7 @@ class SqliteEraser:
     def _erase(self, remove: Callable[[sqlite3.Connection], int]) -> int:
         try:
             with closing(connect(self._path, self._busy_seconds)) as connection:
-                connection.executescript(SCHEMA)
+                connection.executescript(SCHEMA + _ERASED)
                 connection.execute("PRAGMA secure_delete=ON")
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("INSERT INTO erasing (run) VALUES (1)")

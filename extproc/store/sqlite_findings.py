@@ -13,6 +13,7 @@ from extproc.store.searching import finding_fits, finding_rows, readable
 _FILTERS: Final = {
     "rule": "rule GLOB :rule",
     "user": "(user = :user OR principal = :user)",
+    "principal": "principal = :principal",
     "direction": "direction = :direction",
     "action": "action = :action",
     "session": "session = :session",
@@ -39,6 +40,7 @@ def select(connection: sqlite3.Connection, search: FindingSearch, limit: int) ->
     wanted = {
         "rule": None if search.rule is None else _glob(search.rule),
         "user": search.user,
+        "principal": search.principal,
         "direction": search.direction,
         "action": search.action,
         "session": search.session,

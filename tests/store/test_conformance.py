@@ -13,6 +13,7 @@ import pytest
 from extproc.errors import StoreUnavailable
 from extproc.recording.document import merged
 from extproc.recording.entry import Blob, Chain, Draft, Kind, Sealed, WrappedKey, address_of, read_head
+from extproc.recording.facts import MAX_LISTED
 from extproc.store.port import Conflict, FindingSearch, Search, Store
 from tests.recording_of import NOW, Exchange, Log, exchange
 from tests.store import cosmos_backend, sqlite_backend
@@ -157,7 +158,9 @@ async def test_names_and_texts_of_any_kind_come_back_as_they_were(backend: Backe
     await put(backend, odd, exchange("y", session="s2"))
     archive = backend.archive()
     assert content(archive.exchange("x")) == merged(*odd)
-    (row,) = archive.sessions(Search(user=name, group=name, model=name, repository=name, text=name))
+    (row,) = archive.sessions(
+        Search(user=name, principal=f"issuer#{name}", group=name, model=name, repository=name, text=name)
+    )
     assert (row.id, row.user, row.principal, row.models) == ("s1", name, f"issuer#{name}", [name])
 
 
@@ -381,6 +384,11 @@ LIBRARY = [
         ({}, "abcde"),
         ({"user": "bob"}, "be"),
         ({"user": "issuer#alice"}, "acd"),
+        ({"principal": "issuer#alice"}, "acd"),
+        ({"principal": "alice"}, ""),
+        ({"principal": "issuer#alice", "user": "alice"}, "acd"),
+        ({"principal": "issuer#alice", "user": "bob"}, ""),
+        ({"principal": "issuer#alice", "session": "s1", "since": NOW + 1}, "d"),
         ({"user": "bob' OR 1=1 --"}, ""),
         ({"user": "bo*"}, ""),
         ({"group": "ops"}, "b"),
@@ -423,6 +431,9 @@ async def test_exchanges_are_found_oldest_first(backend: Backend, wanted: dict[s
         (Search(), 100, ["s4", "s1", "s3", "s2"]),
         (Search(), 2, ["s4", "s1"]),
         (Search(user="alice"), 100, ["s1", "s3"]),
+        (Search(principal="issuer#alice"), 100, ["s1", "s3"]),
+        (Search(principal="issuer#bob"), 100, ["s4", "s2"]),
+        (Search(principal="bob"), 100, []),
         (Search(text="hello"), 1, ["s4"]),
         (Search(finding="npm*"), 100, ["s1"]),
         (Search(text="nowhere"), 100, []),
@@ -433,6 +444,19 @@ async def test_sessions_that_have_an_exchange_that_fits_are_listed(
 ) -> None:
     await put(backend, *LIBRARY[:4], exchange("e", session="s4", at=NOW + 40, user="bob"))
     assert [row.id for row in backend.archive().sessions(wanted, limit=limit)] == expected
+
+
+async def test_the_list_of_sessions_sums_up_repositories_tokens_findings_and_approvals(backend: Backend) -> None:
+    many = exchange("a", repository="acme/web", findings=[FOUND] * (MAX_LISTED + 3))
+    used = exchange("b", at=NOW + 1, findings=[FOUND])
+    used[1]["response"]["usage"] = {"input_tokens": 30, "output_tokens": 4}
+    used[1]["approvals"] = [{"id": "approval-1"}, {"id": "approval-2"}]
+    more = exchange("c", at=NOW + 2, repository=None)
+    more[1]["response"]["usage"] = {"input_tokens": 7, "output_tokens": None}
+    await put(backend, many, used, more)
+    (row,) = backend.archive().sessions()
+    assert (row.repositories, row.input_tokens, row.output_tokens) == (["acme/app", "acme/web"], 37, 4)
+    assert (row.findings, row.approvals) == (MAX_LISTED + 4, 2)
 
 
 async def test_a_session_is_summed_up_whole_if_one_exchange_fits(backend: Backend) -> None:
@@ -450,6 +474,9 @@ async def test_a_session_is_summed_up_whole_if_one_exchange_fits(backend: Backen
         ({"rule": "aws"}, []),
         ({"user": "bob"}, []),
         ({"user": "issuer#alice"}, ["d-0", "a-1", "a-0"]),
+        ({"principal": "issuer#alice"}, ["d-0", "a-1", "a-0"]),
+        ({"principal": "alice"}, []),
+        ({"principal": "issuer#alice", "user": "bob"}, []),
         ({"direction": "answer"}, []),
         ({"action": "block"}, ["d-0"]),
         ({"session": "s1"}, ["d-0", "a-1", "a-0"]),

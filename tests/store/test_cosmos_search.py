@@ -28,7 +28,11 @@ def test_whatever_fits_a_glob_is_found(pattern: str, text: str) -> None:
         assert bool(found) == (pattern == text)
 
 
-@given(st.builds(Search, **{name: st.none() | texts for name in ("user", "group", "model", "repository", "path")}))
+@given(
+    st.builds(
+        Search, **{name: st.none() | texts for name in ("user", "principal", "group", "model", "repository", "path")}
+    )
+)
 def test_nothing_that_is_searched_for_gets_into_the_query(search: Search) -> None:
     assert not re.search(r"[é\n%\\]", cosmos_search.exchanges(search).text("*", "ASC"))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from extproc.recording.entry import Head, Kind, canonical_bytes, read_head
 from extproc.store.port import Search
-from extproc.store.searching import finding_rows, glob, head_filter, readable, says, session_row
+from extproc.store.searching import finding_rows, glob, head_filter, readable, said_anew, says, session_row
 from tests.recording_of import Log, exchange
 
 JSON = st.recursive(
@@ -43,6 +43,7 @@ def test_only_a_star_is_special_in_a_glob(pattern: str, text: str, *, fits: bool
     "search",
     [
         Search(user="u"),
+        Search(principal="u"),
         Search(group="g"),
         Search(model="m"),
         Search(outcome="o"),
@@ -88,7 +89,16 @@ def test_a_session_is_summed_up_in_any_order_with_what_is_missing() -> None:
 
 @pytest.mark.parametrize(
     "facts",
-    [{"user": 1}, {"model": {}}, {"paths": "p"}, {"closed_at": "now"}, {"closed_at": 10**400}, {"findings": [{}]}],
+    [
+        {"user": 1},
+        {"model": {}},
+        {"paths": "p"},
+        {"closed_at": "now"},
+        {"closed_at": 10**400},
+        {"findings": [{}]},
+        {"input_tokens": "7"},
+        {"approvals": 3},
+    ],
     ids=str,
 )
 def test_a_head_with_facts_that_nobody_recorded_cannot_be_read(facts: dict[str, Any]) -> None:
@@ -111,3 +121,31 @@ def test_the_rows_of_findings_are_numbered_as_in_the_document() -> None:
         ("x-0", "r", 2),
         ("x-1", "q", 2),
     ]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({}, ""),
+        ({"request": {"messages": ["one", {"role": "user", "content": "two"}]}}, "one\ntwo"),
+        ({"request": {"messages": [{"content": "old"}, {"role": "assistant", "content": "x"}, "new"]}}, "new"),
+        ({"request": {"messages": [{"role": "assistant", "content": "x"}]}, "response": {"text": "answer"}}, "answer"),
+        ({"request": {"messages": [{"content": [{"type": "text", "text": "a"}, {"text": "b", "id": "i"}]}]}}, "a\nb"),
+        ({"request": {"messages": [{"image_url": {"url": "data:image/png;base64,AAAA"}}]}}, ""),
+        ({"response": {"tool_calls": [{"id": "c", "name": "edit", "arguments": '{"new": "x\\ny"}'}]}}, "edit\nx\ny"),
+        ({"response": {"tool_calls": [{"name": "edit", "arguments": '{"cut of'}]}}, 'edit\n{"cut of'),
+        ({"request": {"tool_calls": [{"name": "q", "arguments": "{}"}]}, "response": {"reasoning": "r"}}, "q\nr"),
+        (
+            {"request": {"messages": "odd"}, "response": {"text": 5, "choices": [{"text": "c"}], "unparsed": ["u"]}},
+            "c\nu",
+        ),
+        ({"request": None, "response": None}, ""),
+    ],
+)
+def test_what_was_said_anew_is_this_turn_and_the_answer(document: dict[str, Any], said: str) -> None:
+    assert said_anew(document) == said
+
+
+@given(st.dictionaries(st.sampled_from(["request", "response"]), st.dictionaries(st.text(), JSON)))
+def test_what_was_said_anew_is_a_text_for_any_document(document: dict[str, Any]) -> None:
+    assert isinstance(said_anew(document), str)

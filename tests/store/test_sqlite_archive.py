@@ -39,7 +39,10 @@ def test_exchanges_are_read_in_pages_without_a_seam(path: Path) -> None:
     assert [row.exchanges for row in SqliteArchive(path).sessions()] == [COUNT // 2] * 2
 
 
-@pytest.mark.parametrize("search", [Search(), Search(user="a"), Search(session="s1"), Search(since=NOW, until=NOW + 9)])
+@pytest.mark.parametrize(
+    "search",
+    [Search(), Search(user="a"), Search(principal="issuer#a"), Search(session="s1"), Search(since=NOW, until=NOW + 9)],
+)
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_a_page_is_found_by_an_index_and_never_sorted(path: Path, search: Search, *, newest_first: bool) -> None:
     query, values = _query(search, newest_first=newest_first)

@@ -91,3 +91,13 @@ def test_a_locked_store_and_one_that_is_not_there_are_told(path: Path) -> None:
 def test_very_many_are_removed_at_once(path: Path) -> None:
     listed = [("a.0.1", number) for number in range(100_000)]
     assert SqliteEraser(path).remove_bodies(listed) == 2
+
+
+def test_whoever_made_something_of_entries_learns_which_were_touched(path: Path) -> None:
+    eraser = SqliteEraser(path)
+    eraser.remove_bodies([("a.0.1", 1), ("a.0.1", 9)])
+    eraser.remove_bodies([("a.0.1", 1)])
+    eraser.remove_keys("s1")
+    eraser.remove_entries("a.0.1", 2)
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT place, entry FROM erased").fetchall() == [(1, 2), (2, 1), (3, 2)]
