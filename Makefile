@@ -6,7 +6,7 @@ STATE ?= $(or $(EXTPROC_STATE_DIR),.extproc)
 UPSTREAM ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run demo test test-clients lint proto schema lock bench fuzz image clean
+.PHONY: help run demo test test-clients lint proto schema dashboards lock bench fuzz screenshots image clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -26,8 +26,9 @@ run: $(VENV)/.installed ## run the whole gateway here (UPSTREAM=http://127.0.0.1
 demo: $(VENV)/.installed ## a tour through the running gateway
 	@$(BIN)/extproc dev demo --state-dir '$(STATE)'
 
-test: $(VENV)/.installed ## run all tests, the ones on the real Envoy included
-	@$(BIN)/pytest
+test: $(VENV)/.installed ## run all tests, the ones on the real Envoy and in a real browser included
+	@$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/pytest tests/browser
 
 test-clients: $(VENV)/.installed ## drive the real clients through a running gateway (QUICK=1: a subset, WRITE=1: write the table)
 	@$(BIN)/python -m tests.clients.install $(if $(QUICK),--quick)
@@ -44,6 +45,9 @@ proto: $(VENV)/.installed ## generate extproc/_pb from proto/
 schema: $(VENV)/.installed ## generate docs/policy.schema.json
 	@$(BIN)/extproc policy schema > docs/policy.schema.json
 
+dashboards: $(VENV)/.installed ## check that dashboards, alerts, documentation and code agree on metrics
+	@$(BIN)/python -m tests.monitoring.agreement
+
 lock: ## pin the dependencies again
 	@$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.lock
@@ -54,6 +58,9 @@ bench: $(VENV)/.installed ## measure against a no-op service, on this machine
 
 fuzz: $(VENV)/.installed ## mutated input on every parser, each for FUZZ_SECONDS (60)
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+screenshots: $(VENV)/.installed ## take the README's pictures of the console anew
+	@$(BIN)/python -m tests.browser.screenshots
 
 image: ## build the container image
 	@$(or $(shell command -v docker || command -v podman),$(error neither docker nor podman is installed)) build -t copilot-extproc .
