@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from extproc.address import url_fault
+from extproc.config_console import ConsoleSettings
 from extproc.config_issuers import IssuerSettings
 from extproc.config_recording import Places, RecordingSettings, StoreSettings, Url
 from extproc.credential import CredentialSpec, ExchangeSpec
@@ -170,6 +171,7 @@ class Settings(_Model):
     )
     proxy: ProxySettings = ProxySettings()
     sign_in: SignInSettings | None = None
+    console: ConsoleSettings = ConsoleSettings()
     notifications: NotificationSettings = NotificationSettings()
     limits: Limits = Limits()
 
@@ -226,6 +228,8 @@ class Config:
             use=told.use,
             proxy=told.proxy,
             ca_pem=ca_pem,
+            # The default is for this machine alone: clients elsewhere would take their token to whoever listens there.
+            console=self.settings.console.url if "url" in self.settings.console.model_fields_set else None,
         )
 
     @property
@@ -250,6 +254,9 @@ def load(path: Path) -> Config:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     urls = [issuer.url for issuer in trusted]
+    told = settings.console.sign_in
+    if told is not None and told.issuer not in urls:
+        raise ConfigError(f"{path}: console.sign_in.issuer: expected one of the issuers, got {told.issuer!r}")
     if twice := sorted({url for url in urls if urls.count(url) > 1}):
         raise ConfigError(f"{path}: issuers: {twice[0]} is listed twice")
     if missing := sorted(policy.credentials() - set(settings.credentials)):

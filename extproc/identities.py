@@ -1,4 +1,4 @@
-"""Verify tokens as the settings say: for the approvals API, and once for a command that acts."""
+"""Verify tokens as the settings say: for the console, and once for a command that acts."""
 
 from __future__ import annotations
 

@@ -217,6 +217,18 @@ def test_an_authority_that_cannot_be_read_is_told(tmp_path: Path, content: bytes
         found.profile()
 
 
+def test_clients_are_told_the_console_only_where_its_address_is_set(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    for text, told in (
+        ("", None),
+        ("console: { session_seconds: 60 }\n", None),
+        ("console: { url: 'https://console.example/' }\n", "https://console.example"),
+    ):
+        profile = load(tmp_path, PLAIN + SIGN_IN + text).profile()
+        assert profile is not None
+        assert profile.console == told
+
+
 def test_where_clients_are_sent_and_whom_the_proxy_reads_arrives(tmp_path: Path) -> None:
     text = PLAIN + "url: https://gateway.example/copilot/\nproxy: { hosts: ['*.acme.ghe.com', github.com] }\n"
     found = load(tmp_path, text).settings

@@ -18,15 +18,6 @@ from extproc.secret import Secret
 from extproc.signin.current import signed_in_token
 from extproc.signin.kept import load
 
-TokenOption = Annotated[
-    str | None,
-    typer.Option(
-        envvar="EXTPROC_TOKEN",
-        help="A token of an issuer that the gateway trusts; better by EXTPROC_TOKEN: arguments can be read by other"
-        " users of the machine.",
-    ),
-]
-AsOption = Annotated[str | None, typer.Option("--as", help="A demo user; only with a development gateway's state.")]
 ConfigOption = Annotated[
     Path | None, typer.Option(help="The gateway's settings file; by default gateway.yaml of the state directory.")
 ]
@@ -45,7 +36,7 @@ def principal_of(
     """
     # EXTPROC_TOKEN may stand in the environment all day: a demo user that is named goes first.
     if as_user is not None:
-        token = _demo_token(state, as_user)
+        token = demo_token(state, as_user)
     if token is None and environ is not None and load(environ) is not None:
         token = signed_in_token(environ)
     if token is None:
@@ -54,7 +45,8 @@ def principal_of(
     return asyncio.run(identify(settings, Secret(token), time.time))
 
 
-def _demo_token(state: Path, user: str) -> str:
+def demo_token(state: Path, user: str) -> str:
+    """Return a token of a demo user, good for a minute; raises ConfigError where there is no development gateway."""
     try:
         # Imported here: production never loads what is under extproc/dev, and does not even have it.
         from extproc.dev import keys, users  # noqa: PLC0415

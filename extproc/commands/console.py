@@ -1,4 +1,4 @@
-"""`extproc console`: serve the REST API of approvals."""
+"""`extproc console`: serve the pages for people and the REST API."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+import aiohttp
 import typer
 import uvicorn
 import uvloop
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from extproc import config as config_file
 from extproc import logs
 from extproc.config import Config
-from extproc.console.api import make_app
+from extproc.console.api.app import make_api
+from extproc.console.app import make_app
+from extproc.console.browser_sessions import BrowserSessions
+from extproc.console.composed import make_console
+from extproc.console.signing_in import sign_in_of
 from extproc.errors import ConfigError
 from extproc.identities import verifier_of
 from extproc.serve import steady_clock
@@ -36,14 +41,14 @@ def console(
     config: Annotated[Path, typer.Option(help="The gateway's settings file.")] = Path("gateway.yaml"),
     listen: Annotated[str, typer.Option(help="HOST:PORT. It speaks plain HTTP: put TLS in front.")] = "127.0.0.1:8088",
 ) -> None:
-    """Serve the REST API of approvals."""
+    """Serve the console: pages for people (where `console.sign_in` is set) and the REST API."""
     settings = config_file.load(config)
     logs.configure()
     with _listening(listen) as listening:
         uvloop.run(_serve(settings, listening))
 
 
-def server_of(app: Starlette) -> Server:
+def server_of(app: ASGIApp) -> Server:
     """Return the HTTP server of the application, which leaves signals to its caller."""
     return Server(
         uvicorn.Config(
@@ -65,8 +70,24 @@ def server_of(app: Starlette) -> Server:
 async def _serve(config: Config, listening: socket.socket) -> None:
     clock = steady_clock()
     store = _Store(config.places.approvals, clock)
-    async with verifier_of(config, clock) as verifier:
-        server = server_of(make_app(store.get, verifier, clock))
+    told = config.settings.console
+    # No cookies and no proxy of the environment, as everywhere.
+    async with (
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+        verifier_of(config, clock) as keys,
+    ):
+        made = make_console(config, store.get, session, clock)
+
+        def sessions(app: ASGIApp) -> ASGIApp:
+            return BrowserSessions(
+                app,
+                now=clock,
+                is_secure=told.url.startswith("https:"),
+                seconds=told.session_seconds,
+                idle_seconds=told.idle_seconds,
+            )
+
+        server = server_of(make_app(made, make_api(made, keys), sign_in_of(config, keys, clock), sessions))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)

@@ -6,6 +6,7 @@ import getpass
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,17 +17,21 @@ from extproc import replay, stores
 from extproc.commands.options import (
     DEFAULT_STATE,
     WIDE_TERMINAL,
+    AsOption,
     JsonOption,
     LimitOption,
+    ServerOption,
     SinceOption,
     StateOption,
+    TokenOption,
     UntilOption,
     UserOption,
     places_of,
     print_json,
     span,
 )
-from extproc.errors import ConfigError, StoreUnavailable
+from extproc.commands.remote import remote_of
+from extproc.errors import ConfigError, ExtprocError
 from extproc.keys.fingerprint_key import load_key
 from extproc.masking import private_key
 from extproc.masking.finding import Action, Direction
@@ -40,6 +45,7 @@ MAX_SECRET_BYTES = 1 << 20
 
 @app.command("list")
 def list_findings(  # noqa: PLR0917 - options, passed by name
+    ctx: typer.Context,
     rule: Annotated[str | None, typer.Option(help="The rule that found it; * stands for anything.")] = None,
     user: UserOption = None,
     direction: Annotated[Direction | None, typer.Option(help="Which way the text went.")] = None,
@@ -48,6 +54,9 @@ def list_findings(  # noqa: PLR0917 - options, passed by name
     since: SinceOption = None,
     until: UntilOption = None,
     limit: LimitOption = 100,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    as_user: AsOption = None,
     state: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
@@ -62,23 +71,31 @@ def list_findings(  # noqa: PLR0917 - options, passed by name
         since=first,
         until=last,
     )
-    rows = stores.archive_of(places_of(state)).findings(search, limit=limit)
+    remote = remote_of(ctx, server, state, token, as_user)
+    if remote is None:
+        rows = stores.archive_of(places_of(state)).findings(search, limit=limit)
+    else:
+        rows = remote.findings(search, limit)
     _show(rows, as_json=as_json)
 
 
 @app.command("match")
-def match_secret(
+def match_secret(  # noqa: PLR0917
+    ctx: typer.Context,
     limit: LimitOption = 100,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    as_user: AsOption = None,
     state: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Say where and when a secret was seen: exit 0 if it was, 1 if not. It is read from standard input."""
-    places = places_of(state)
-    fingerprints = Fingerprints(load_key(places.fingerprint_key))
     try:
-        archive = stores.archive_of(places)
-        rows = archive.findings(FindingSearch(fingerprint=fingerprints.of(_candidate())), limit=limit)
-    except StoreUnavailable as failure:
+        remote = remote_of(ctx, server, state, token, as_user)
+        rows = _matching(state, limit) if remote is None else remote.match(_candidate(), limit)
+    except ConfigError:
+        raise
+    except ExtprocError as failure:
         # Exit 1 would say that the secret was never seen.
         raise ConfigError(str(failure)) from failure
     if rows or as_json:
@@ -86,6 +103,13 @@ def match_secret(
     else:
         print("not seen")  # noqa: T201 - this is the terminal
     raise typer.Exit(0 if rows else 1)
+
+
+def _matching(state: Path, limit: int) -> list[FindingRow]:
+    places = places_of(state)
+    fingerprints = Fingerprints(load_key(places.fingerprint_key))
+    archive = stores.archive_of(places)
+    return archive.findings(FindingSearch(fingerprint=fingerprints.of(_candidate())), limit=limit)
 
 
 def _candidate() -> bytes:
@@ -98,10 +122,7 @@ def _candidate() -> bytes:
         raise ConfigError("expected a secret on standard input, got nothing")
     if len(secret) > MAX_SECRET_BYTES:
         raise ConfigError(f"expected one secret on standard input, got more than {MAX_SECRET_BYTES} bytes")
-    # A private key is the same however its lines are ended and indented.
-    if private_key.begin(text := secret.decode("utf-8", "replace"), 0):
-        return private_key.body(text).encode()
-    return secret
+    return private_key.searched_for(secret)
 
 
 def _show(rows: list[FindingRow], *, as_json: bool) -> None:
@@ -120,9 +141,9 @@ def _show(rows: list[FindingRow], *, as_json: bool) -> None:
             time.strftime("%Y-%m-%d\n%H:%M:%S", time.localtime(row.opened_at + row.at / 1000)),
             replay.printable(row.user or "-"),
             replay.printable(f"{row.rule}\n{row.where} @{row.offset}"),
-            f"{row.action}\n{row.direction}",
-            row.session,
-            row.exchange,
+            replay.printable(f"{row.action}\n{row.direction}"),
+            replay.printable(row.session),
+            replay.printable(row.exchange),
         ]
         table.add_row(*cells[: len(table.columns)])
     console.print(table)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +10,7 @@ import typer
 
 from extproc.config import load_settings
 from extproc.config_recording import Places, RecordingSettings, StoreSettings
+from extproc.console import moments
 from extproc.errors import ConfigError
 from extproc.recording.document import Outcome
 
@@ -30,13 +29,25 @@ FindingOption = Annotated[str | None, typer.Option(help="A rule that found somet
 TextOption = Annotated[str | None, typer.Option(help="Words that were asked or answered, in any case.")]
 SinceOption = Annotated[str | None, typer.Option(help="Not before: an ISO date or time, or an age such as 7d.")]
 UntilOption = Annotated[str | None, typer.Option(help="Before: an ISO date or time, or an age such as 12h.")]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="EXTPROC_TOKEN",
+        help="A token of an issuer that the gateway trusts; better by EXTPROC_TOKEN: arguments can be read by other"
+        " users of the machine.",
+    ),
+]
+AsOption = Annotated[str | None, typer.Option("--as", help="A demo user; only with a development gateway's state.")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server", envvar="EXTPROC_SERVER", metavar="URL", help="The console to ask; by default the local store."
+    ),
+]
 DEFAULT_STATE = Path(".extproc")
 
 WIDE_TERMINAL = 110
 """Columns from which a table has room for more than its most important columns."""
-
-
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def moment(option: str, text: str, now: float) -> float:
@@ -44,14 +55,10 @@ def moment(option: str, text: str, now: float) -> float:
 
     Raises ConfigError, which names the option.
     """
-    if age := re.fullmatch(r"(\d{1,6})([smhdw])", text):
-        return now - int(age[1]) * _UNIT_SECONDS[age[2]]
     try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise ConfigError(
-            f"{option}: expected a date (2026-01-31), a time (2026-01-31T09:30) or an age (30m, 12h, 7d), got {text!r}"
-        ) from None
+        return moments.moment(text, now, in_utc=False)
+    except ValueError:
+        raise ConfigError(f"{option}: {moments.EXPECTED}, got {text!r}") from None
 
 
 def span(since: str | None, until: str | None, now: float) -> tuple[float | None, float | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,24 +10,37 @@ import typer
 
 from extproc.commands import access
 from extproc.commands.evidence import ConfigOption, KeysOption, ledger_at, places, public_keys
-from extproc.commands.options import DEFAULT_STATE, JsonOption, StateOption, print_json
+from extproc.commands.options import (
+    DEFAULT_STATE,
+    AsOption,
+    JsonOption,
+    ServerOption,
+    StateOption,
+    TokenOption,
+    print_json,
+)
+from extproc.commands.remote import remote_of
+from extproc.config_recording import Places
 from extproc.errors import ConfigError, ExtprocError
+from extproc.keys.checkpoint_key import load_public_key
 from extproc.recording import receipt as receipts
-from extproc.recording.checkpoint import BadCheckpoint, PublicKey, open_note
-from extproc.recording.merkle import Frontier, inclusion_proof, leaf_hash
+from extproc.recording.checkpoint import PublicKey
 from extproc.recording.receipt import Proved
 from extproc.replay import printable
-from extproc.store.port import Ledger, Stored
-from extproc.verification import proven
 from extproc.verification.fault import moment
+from extproc.verification.receipts import receipt_of
 
 
 def receipt(  # noqa: PLR0917 - options, passed by name
+    ctx: typer.Context,
     exchange: Annotated[str | None, typer.Argument(help="The id of an exchange.")] = None,
     check: Annotated[Path | None, typer.Option(help="Check this receipt; only it and the public key are read.")] = None,
     with_body: Annotated[bool, typer.Option("--with-body", help="Put what was recorded into it.")] = False,  # noqa: FBT002 - a flag
     out: Annotated[Path | None, typer.Option(help="Where it goes; by default standard output.")] = None,
     public_key: KeysOption = None,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    as_user: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,  # noqa: FBT002
@@ -44,11 +56,13 @@ def receipt(  # noqa: PLR0917 - options, passed by name
             raise ExtprocError(f"{check} proves nothing: {error}") from error
         _tell(proved, as_json=as_json)
         return
-    where = places(state, config)
-    keys = public_keys(where, public_key)
-    made = _made(ledger_at(where), keys, exchange or "", with_body=with_body)
-    if with_body:
-        access.note(where, "receipt", exchange=exchange)
+    remote, asked = remote_of(ctx, server, state, token, as_user), exchange or ""
+    if remote is None:
+        made = _made(places(state, config), public_key, asked, with_body=with_body)
+    else:
+        made = remote.receipt(asked, with_body=with_body)
+        if public_key:
+            _check_remote(made, [load_public_key(path) for path in public_key], asked)
     if out is None:
         sys.stdout.buffer.write(made)
         sys.stdout.buffer.flush()
@@ -60,55 +74,22 @@ def receipt(  # noqa: PLR0917 - options, passed by name
         raise ConfigError(f"{out}: the receipt cannot be written: {error.strerror}") from error
 
 
-def _made(ledger: Ledger, keys: Sequence[PublicKey], exchange: str, *, with_body: bool) -> bytes:
-    stored = ledger.find(exchange)
-    if stored is None:
-        raise ExtprocError(f"no exchange has the id {exchange!r}, or it was removed by rule")
-    if with_body and stored.body is None:
-        raise ExtprocError(f"the body of exchange {exchange!r} was removed")
-    note, size = _covering(ledger, keys, stored)
-    leaves, prefix = _leaves(ledger, keys, stored, size)
-    try:
-        proof = inclusion_proof(leaves, stored.index, size, prefix)
-    except ValueError as error:
-        raise ExtprocError(f"log {stored.log} is not complete: {error}; `extproc verify` says more") from error
-    body = stored.body if with_body else None
-    made = receipts.make(head=stored.head, size=size, proof=proof, checkpoint=note, body=body)
-    try:
-        receipts.check(made, keys)
-    except receipts.BadReceipt as error:
-        raise ExtprocError(f"log {stored.log} is not what was signed: {error}; `extproc verify` says more") from error
+def _made(where: Places, public_key: list[Path] | None, exchange: str, *, with_body: bool) -> bytes:
+    keys = public_keys(where, public_key)
+    made = receipt_of(ledger_at(where), keys, exchange, with_body=with_body)
+    if with_body:
+        access.note(where, "receipt", exchange=exchange)
     return made
 
 
-def _covering(ledger: Ledger, keys: Sequence[PublicKey], stored: Stored) -> tuple[str, int]:
-    """Return the smallest checkpoint that an entry is below, and its size."""
-    for note in ledger.checkpoints(stored.log):
-        try:
-            checkpoint = open_note(note, keys)
-        except BadCheckpoint:
-            continue
-        if checkpoint.log == stored.log and checkpoint.size > stored.index:
-            return note, checkpoint.size
-    raise ExtprocError(
-        f"no valid checkpoint covers entry {stored.index} of log {stored.log}; that takes seconds after an exchange"
-    )
-
-
-def _leaves(ledger: Ledger, keys: Sequence[PublicKey], stored: Stored, size: int) -> tuple[list[bytes], Frontier]:
-    """Return the leaves of the first `size` entries, without those that the frontier says went by rule."""
-    prefix: Frontier | None = None
-    leaves: list[bytes] = []
-    for one in ledger.entries(stored.log, bodies=False):
-        if prefix is None:
-            is_whole = one.index == 0
-            prefix = Frontier() if is_whole else proven.book(ledger, keys).removed().frontier(stored.log)
-        if one.index >= size:
-            break
-        # A removal that was not finished leaves entries that the frontier covers.
-        if one.index >= prefix.size:
-            leaves.append(leaf_hash(one.head))
-    return leaves, prefix or Frontier()
+def _check_remote(made: bytes, keys: list[PublicKey], exchange: str) -> None:
+    """Raise ExtprocError for a receipt that does not prove, with the auditor's own keys, what was asked for."""
+    try:
+        proved = receipts.check(made, keys)
+    except receipts.BadReceipt as error:
+        raise ExtprocError(f"what the console sent proves nothing: {error}") from error
+    if proved.head.id != exchange:
+        raise ExtprocError("what the console sent is the receipt of another exchange")
 
 
 def _read(path: Path) -> bytes:

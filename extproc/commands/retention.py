@@ -16,12 +16,14 @@ from rich.table import Table
 
 from extproc import stores
 from extproc.commands import entries
-from extproc.commands.acting import AsOption, ConfigOption, TokenOption, principal_of
+from extproc.commands.acting import ConfigOption, principal_of
 from extproc.commands.evidence import KeysOption, public_keys
 from extproc.commands.options import (
     DEFAULT_STATE,
+    AsOption,
     JsonOption,
     StateOption,
+    TokenOption,
     places_of,
     print_json,
 )

@@ -15,8 +15,19 @@ from rich.console import Console
 from rich.table import Table
 
 from extproc import replay, stores
-from extproc.commands.options import DEFAULT_STATE, JsonOption, StateOption, moment, places_of, print_json
-from extproc.errors import ConfigError, StoreUnavailable
+from extproc.commands.options import (
+    DEFAULT_STATE,
+    AsOption,
+    JsonOption,
+    ServerOption,
+    StateOption,
+    TokenOption,
+    moment,
+    places_of,
+    print_json,
+)
+from extproc.commands.remote import remote_of
+from extproc.errors import ConfigError, ExtprocError
 from extproc.keys.fingerprint_key import load_key
 from extproc.tracing import trace as tracing
 from extproc.tracing.trace import Range, Target
@@ -39,36 +50,50 @@ _GIT_SHOW = (
 
 
 def trace(  # noqa: PLR0917 - options, passed by name
+    ctx: typer.Context,
     files: Annotated[list[str] | None, typer.Argument(metavar="[FILE[:LINES]]...", help="Such as a.py:10-40.")] = None,
     commit: Annotated[str | None, typer.Option(metavar="REV", help="The lines that a git commit added.")] = None,
     diff: Annotated[str | None, typer.Option(metavar="FILE", help="The lines that a diff adds; - is stdin.")] = None,
     before: Annotated[str | None, typer.Option(help="When the lines were there: an ISO time, or an age.")] = None,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    as_user: AsOption = None,
     state: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
     """Say which suggestions lines come from: exit 0 if any are known, 1 if none, 2 if it could not be looked for."""
     if sum(given is not None and given != [] for given in (files, commit, diff)) != 1:
         raise ConfigError("expected one of: files, --commit REV, --diff FILE")
-    places = places_of(state)
-    key = load_key(places.fingerprint_key)
     at = None if before is None else moment("--before", before, time.time())
-    if commit is not None:
-        committed_at, targets = _of_commit(commit)
-        at = committed_at if at is None else at
-    elif diff is not None:
-        targets = list(targets_of_diff(_decoded(_read_diff(diff))))
-    else:
-        targets = [_of_file(name) for name in files or ()]
     try:
-        ranges = list(tracing.trace(targets, key, stores.archive_of(places), at))
-    except StoreUnavailable as failure:
+        remote = remote_of(ctx, server, state, token, as_user)
+        committed_at, targets = _targets(files, commit, diff)
+        at = committed_at if at is None else at
+        ranges = _local(state, targets, at) if remote is None else remote.trace(targets, at)
+    except ConfigError:
+        raise
+    except ExtprocError as failure:
         # Exit 1 would say that nobody proposed these lines.
         raise ConfigError(str(failure)) from failure
     _show(ranges, sum(len(target.wanted) for target in targets), as_json=as_json)
     raise typer.Exit(0 if ranges else 1)
 
 
+def _local(state: Path, targets: list[Target], at: float | None) -> list[Range]:
+    places = places_of(state)
+    return list(tracing.trace(targets, load_key(places.fingerprint_key), stores.archive_of(places), at))
+
+
 # --- What is traced --------------------------------------------------------------------------------------------------
+
+
+def _targets(files: list[str] | None, commit: str | None, diff: str | None) -> tuple[float | None, list[Target]]:
+    """Return what is asked about, and when it was committed, where it was."""
+    if commit is not None:
+        return _of_commit(commit)
+    if diff is not None:
+        return None, list(targets_of_diff(_decoded(_read_diff(diff))))
+    return None, [_of_file(name) for name in files or ()]
 
 
 def _of_file(name: str) -> Target:

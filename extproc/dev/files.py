@@ -95,6 +95,11 @@ def _gateway(ports: Ports) -> dict[str, Any]:
             "issuer": ports.issuer_url,
             "client_id": "copilot-extproc-cli",
         },
+        "console": {
+            "url": f"http://127.0.0.1:{ports.console}",
+            "sign_in": {"issuer": ports.issuer_url, "client_id": "copilot-extproc-console"},
+            "roles": {"developer": ["developers"], "auditor": ["auditors"], "administrator": ["admins"]},
+        },
         "credentials": {
             "github": {
                 "file": "github-token",

@@ -171,7 +171,7 @@ async def _ready(state: Path, ports: files.Ports, stop: asyncio.Event) -> None:
         for url, expected in (
             (f"http://127.0.0.1:{ports.ops}/readyz", 200),
             (f"http://127.0.0.1:{ports.admin}/ready", 200),
-            (f"http://127.0.0.1:{ports.console}/api/v1/approvals", 401),  # it wants a token
+            (f"http://127.0.0.1:{ports.console}/healthz", 200),
         ):
             while not stop.is_set() and not await _answers(session, url, expected):
                 if time.monotonic() > deadline:
@@ -205,14 +205,32 @@ def _free(port: int) -> bool:
     return True
 
 
+_SEES = {
+    "alice": "her own sessions",
+    "bob": "his own, and approves what waits",
+    "carol": "everything, read-only",
+    "dave": "the configuration",
+    "mallory": "nothing",
+}
+
+
+def _people() -> str:
+    lines = (
+        f"  {user:8} {', '.join(groups) or 'no group':24} sees {_SEES[user]}"
+        for user, groups in users.DEMO_USERS.items()
+    )
+    return "\n".join(lines) + "\n"
+
+
 def _banner(state: Path, ports: files.Ports, upstream_url: str | None) -> str:
     gateway = f"http://127.0.0.1:{ports.http}"
     sent_to = upstream_url or f"http://127.0.0.1:{ports.upstream} (demo)"
     return (
         f"ready  gateway {gateway} and https://127.0.0.1:{ports.https}  forward proxy http://127.0.0.1:{ports.proxy}  "
         f"issuer {ports.issuer_url}  upstream {sent_to}  "
-        f"metrics http://127.0.0.1:{ports.ops}/metrics  approvals http://127.0.0.1:{ports.console}/api/v1/approvals  "
-        f"state {state}\n\n"
+        f"metrics http://127.0.0.1:{ports.ops}/metrics  console http://127.0.0.1:{ports.console}  state {state}\n\n"
+        f"Console: open http://127.0.0.1:{ports.console} and choose a demo user, no password:\n\n"
+        f"{_people()}\n"
         "Try it in a second shell:\n\n"
         f"  export EXTPROC_STATE_DIR={shlex.quote(str(state))}\n"
         "  TOKEN=$(.venv/bin/extproc dev token --user alice)\n"

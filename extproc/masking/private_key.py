@@ -96,3 +96,9 @@ def body(text: str) -> str:
     text = _BEGIN.sub("", re.sub(r"-----END [A-Z0-9 ]{0,60}-----", "", text))
     text = re.sub(_HEADER, "", text)
     return re.sub(rf"\\[nrt]|{_NUMBER}|(?<=[ \t])\+|[^A-Za-z0-9+/=]", "", text)
+
+
+def searched_for(secret: bytes) -> bytes:
+    """Return what the fingerprint of a secret is made of: of a private key its body, however its lines end."""
+    text = secret.decode("utf-8", "replace")
+    return body(text).encode() if begin(text, 0) else secret

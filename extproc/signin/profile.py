@@ -16,7 +16,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `gateway` is its base URL for clients that take one, `proxy` that of its forward proxy, `ca_pem` the certificates of
     the authority that clients must trust (PEM), where it is not one the system trusts. `issuer` is the OIDC issuer,
     `client_id` the public client to sign in with, `scopes` what to ask for beside `openid` and `offline_access`;
-    `use` says which of the issuer's tokens the gateway takes.
+    `use` says which of the issuer's tokens the gateway takes. `console` is the address of the console.
     """
 
     gateway: str
@@ -26,3 +26,4 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     use: Literal["access_token", "id_token"] = "access_token"
     proxy: str | None = None
     ca_pem: str | None = None
+    console: str | None = None

@@ -1,0 +1,1 @@
+"""The console of a gateway, asked over its REST API: what commands use in place of the local store."""
