@@ -24,6 +24,7 @@ from extproc.console.api.app import make_api
 from extproc.console.app import make_app
 from extproc.console.browser_sessions import BrowserSessions
 from extproc.console.composed import make_console
+from extproc.console.connections import HeadsInTime
 from extproc.console.signing_in import sign_in_of
 from extproc.errors import ConfigError
 from extproc.identities import verifier_of
@@ -53,7 +54,7 @@ def server_of(app: ASGIApp) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=HeadsInTime,
             ws="none",
             lifespan="off",
             log_config=None,

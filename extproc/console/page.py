@@ -24,6 +24,7 @@ MAX_FORM_BYTES: Final = 8 * 1024 * 1024
 """Longest form: a diff that is traced is pasted into one."""
 
 FORM_SECONDS: Final = 20.0
+_NOT_OF_SESSION: Final = "This form is not of your session; load the page again, and send it once more."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,10 @@ async def checked_form(request: Request) -> dict[str, str]:
     right. Of a field that comes twice the last counts.
     """
     _check_origin(request)
+    known = str((request.scope.get("session") or {}).get("csrf", ""))
+    # Before the body is read: nobody without a session fills this memory.
+    if not known:
+        raise PageFault(403, _NOT_OF_SESSION)
     body = bytearray()
     try:
         async with asyncio.timeout(FORM_SECONDS):
@@ -123,9 +128,8 @@ async def checked_form(request: Request) -> dict[str, str]:
         fields = dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=100))
     except ValueError:
         raise PageFault(400, "The form cannot be read.") from None
-    known = str((request.scope.get("session") or {}).get("csrf", ""))
-    if not known or not hmac.compare_digest(fields.pop("csrf", "").encode(), known.encode()):
-        raise PageFault(403, "This form is not of your session; load the page again, and send it once more.")
+    if not hmac.compare_digest(fields.pop("csrf", "").encode(), known.encode()):
+        raise PageFault(403, _NOT_OF_SESSION)
     return fields
 
 

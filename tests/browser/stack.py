@@ -20,6 +20,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import openai
+
 from extproc.dev import files, keys, runner, users
 from tests.e2e.gateway import free_ports
 
@@ -75,10 +77,28 @@ class Stack:
             return Said(refused.code, refused.read().decode(), refused.headers["x-gateway-decision-id"])
 
     @contextmanager
-    def asking(self, text: str, tools: tuple[str, ...] = ("edit",)) -> Iterator[Future[Said]]:
-        """Ask as `ask` does, in a thread: the answer may wait for a person."""
+    def asking(self, text: str, tools: tuple[str, ...] = ("edit",), user: str = "alice") -> Iterator[Future[Said]]:
+        """Ask with the unmodified OpenAI SDK, in a thread: the answer may wait for a person."""
         with ThreadPoolExecutor(1) as thread:
-            yield thread.submit(self.ask, text, tools=tools)
+            yield thread.submit(self._ask_with_sdk, text, tools, user)
+
+    def _ask_with_sdk(self, text: str, tools: tuple[str, ...], user: str) -> Said:
+        """Return what the SDK understood: text and arguments of calls, joined."""
+        base_url = f"http://127.0.0.1:{self.ports.http}"
+        with openai.OpenAI(base_url=base_url, api_key=self.token(user), max_retries=0, timeout=120) as client:
+            answer = client.chat.completions.with_raw_response.create(
+                model="gpt-5",
+                stream=True,
+                messages=[{"role": "user", "content": text}],
+                tools=[{"type": "function", "function": {"name": name, "parameters": {}}} for name in tools],
+            )
+            understood = ""
+            for chunk in answer.parse():
+                for choice in chunk.choices:
+                    understood += choice.delta.content or ""
+                    for call in choice.delta.tool_calls or ():
+                        understood += (call.function and call.function.arguments) or ""
+            return Said(answer.http_response.status_code, understood, answer.headers["x-gateway-decision-id"])
 
     def api(self, path: str, user: str = "carol") -> Any:
         """Return what the REST API says."""

@@ -17,6 +17,7 @@ from extproc.tracing.trace import Range, Target
 
 MAX_ROWS: Final = 500
 MAX_DOCUMENTS: Final = 200
+MAX_START: Final = 10_000_000
 MAX_LONG_BODY_BYTES: Final = 8 * 1024 * 1024
 """Longest body of a trace, and of a secret that is looked for: JSON writes up to six bytes for one of its own."""
 
@@ -63,7 +64,7 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
 class SessionQuery(_Asked, frozen=True, kw_only=True):
     """Which exchanges of a session, counted from 0 in the order they were opened."""
 
-    start: Annotated[int, Meta(ge=0)] = 0
+    start: Annotated[int, Meta(ge=0, le=MAX_START)] = 0
     limit: Annotated[int, Meta(ge=1, le=MAX_DOCUMENTS)] = MAX_DOCUMENTS
 
 
