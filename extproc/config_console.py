@@ -22,7 +22,15 @@ def _origin(url: str) -> str:
     return url.rstrip("/")
 
 
-BaseUrl = Annotated[Url, AfterValidator(lambda url: url.rstrip("/"))]
+def _service(url: str) -> str:
+    """Return the base address of a service's `operations`, which speaks plain HTTP within the cluster."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or parts.query:
+        raise ValueError("expected an address such as http://extproc-0.extproc:9464")
+    return url.rstrip("/")
+
+
+Service = Annotated[str, AfterValidator(_service)]
 Origin = Annotated[Url, AfterValidator(_origin)]
 
 
@@ -52,6 +60,6 @@ class ConsoleSettings(_Model):
     roles: RoleSettings = RoleSettings()
     session_seconds: float = Field(8 * 3600, gt=0, description="How long a sign-in is good for.")
     idle_seconds: float = Field(3600, gt=0, description="Silence after which one is signed out.")
-    services: list[BaseUrl] | None = Field(
+    services: list[Service] | None = Field(
         None, description="Base addresses of the services' `operations`; null: the one of these settings."
     )

@@ -7,6 +7,8 @@ import contextlib
 import logging
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -25,8 +27,9 @@ from extproc.console.app import make_app
 from extproc.console.browser_sessions import BrowserSessions
 from extproc.console.composed import make_console
 from extproc.console.connections import HeadsInTime
+from extproc.console.reading import Reading
 from extproc.console.signing_in import sign_in_of
-from extproc.errors import ConfigError
+from extproc.errors import ConfigError, ExtprocError
 from extproc.identities import verifier_of
 from extproc.serve import steady_clock
 from extproc.store.approvals_port import Answers
@@ -36,6 +39,7 @@ log = logging.getLogger("extproc.console")
 
 _MAX_CONNECTIONS = 200
 _STOP_SECONDS = 5
+_CATCH_UP_SECONDS = 5.0
 
 
 def console(
@@ -92,10 +96,29 @@ async def _serve(config: Config, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
+        threading.Thread(target=_keep_up, args=(made.reading,), name="catching-up", daemon=True).start()
         try:
             await server.serve(sockets=[listening])
         finally:
             await store.aclose()
+
+
+def _keep_up(reading: Reading) -> None:
+    """Have the lists catch up now and then: nobody who asks waits for it, and what was erased is soon out of them.
+
+    It ends with the process, wherever it is: an index is written in transactions.
+    """
+    told = ""
+    while True:
+        why = ""
+        try:
+            reading.catch_up()
+        except ExtprocError as failure:
+            why = str(failure)
+        if why not in {"", told}:
+            log.warning("the lists cannot catch up", extra={"fields": {"why": why}})
+        told = why
+        time.sleep(_CATCH_UP_SECONDS)
 
 
 class _Store:

@@ -20,7 +20,7 @@ from extproc.console.page import Console, PageFault, is_fragment, page
 from extproc.console.pages import approvals, configuration, findings, overview, replay, sessions, trace
 from extproc.console.reading import Unknown
 from extproc.console.signing_in import SignIn
-from extproc.errors import ExtprocError, StoreUnavailable
+from extproc.errors import ConfigError, ExtprocError, StoreUnavailable
 
 log = logging.getLogger("extproc.console")
 
@@ -84,6 +84,8 @@ def _pages(console: Console, sign_in: SignIn) -> ASGIApp:
             Unknown: _unknown,
             HTTPException: _http,
             StoreUnavailable: _no_store,
+            # A key that is not there, say: where it should be is for the log.
+            ConfigError: _no_store,
             ExtprocError: _failed,
             ClientDisconnect: _gone,
             Exception: _internal,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
+import msgspec
+
 from extproc.console.accesses import Accesses
 from extproc.console.roles import Viewer
 from extproc.errors import ExtprocError
@@ -31,6 +33,11 @@ from extproc.verification.receipts import newest_checkpoint, receipt_of
 
 MAX_SHOWN: Final = 200
 """Exchanges of a session that are shown at once."""
+
+MAX_SHOWN_BYTES: Final = 32 * 1024 * 1024
+"""How long they are together, as JSON, unless it is one: agents send all that was said each time."""
+
+_NARROWING: Final = ("user", "group", "model", "outcome", "repository", "path", "finding", "session")
 
 
 class Unknown(ExtprocError):
@@ -80,6 +87,10 @@ class Reading:
         self._fingerprint_key = fingerprint_key
         self._accesses = accesses
 
+    def catch_up(self) -> None:
+        """Have the listing catch up, which may take minutes; in a thread of its own."""
+        self._listing().catch_up()
+
     async def overview(self, viewer: Viewer, *, since: float, until: float, steps: int, everyone: bool) -> Overview:
         """Return the figures of a time: of everyone, which says nothing of whom, or of the viewer alone."""
         principal = None if everyone else viewer.principal.id
@@ -90,23 +101,34 @@ class Reading:
     async def sessions(self, viewer: Viewer, search: Search, *, limit: int, after: str | None) -> SessionPage:
         """Return a page of sessions, the newest first; raises ValueError for a cursor that is none."""
         if search.text is not None:
-            await self._accesses.note_once(viewer, "search", text=search.text)
+            # Whether one person said it is another question than whether anybody did.
+            about = {name: told for name in _NARROWING if (told := getattr(search, name)) is not None}
+            await self._accesses.note_once(viewer, "search", text=search.text, **about)
         confined = search if viewer.only is None else replace(search, principal=viewer.only)
         return await asyncio.to_thread(lambda: self._listing().sessions(confined, limit=limit, after=after))
 
     async def session(self, viewer: Viewer, session_id: str, *, start: int = 0, limit: int = MAX_SHOWN) -> Slice:
-        """Return documents of a session; that somebody reads them is recorded."""
+        """Return documents of a session, as many as are not too many and not too long; the reading is recorded."""
 
-        def read() -> list[dict[str, Any]]:
+        def read() -> Slice:
+            shown: list[dict[str, Any]] = []
+            size = 0
             # One more than is shown tells whether there are more.
-            return list(islice(self._archive().session(session_id), start, start + limit + 1))
+            for one in islice(self._archive().session(session_id), start, start + limit + 1):
+                if not _may_see(viewer, one):
+                    continue
+                size += len(msgspec.json.encode(one))
+                if len(shown) == limit or (shown and size > MAX_SHOWN_BYTES):
+                    return Slice(session_id, start, shown, more=True)
+                shown.append(one)
+            return Slice(session_id, start, shown, more=False)
 
-        found = [one for one in await asyncio.to_thread(read) if _may_see(viewer, one)]
-        if not found:
+        found = await asyncio.to_thread(read)
+        if not found.documents:
             raise Unknown(f"no session has the id {session_id!r}")
-        shown = found[:limit]
-        await self._accesses.note_once(viewer, "replay", target=session_id, start=start, exchanges=len(shown))
-        return Slice(session_id, start, shown, more=len(found) > limit)
+        seen = len(found.documents)
+        await self._accesses.note_once(viewer, "replay", target=session_id, start=start, exchanges=seen)
+        return found
 
     async def exchange(self, viewer: Viewer, exchange_id: str) -> dict[str, Any]:
         """Return the document of an exchange; that somebody reads it is recorded."""

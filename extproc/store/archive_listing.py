@@ -49,6 +49,9 @@ class ArchiveListing:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Question, tuple[float, Overview]] = OrderedDict()
 
+    def catch_up(self) -> None:
+        """Do nothing: there is no index."""
+
     def sessions(self, search: Search = _ALL, *, limit: int = 50, after: str | None = None) -> SessionPage:
         """Return a page of sessions; see the port."""
         return sessions(self._archive, search, limit, after)

@@ -53,11 +53,12 @@ class CosmosLedger:
         item = find(self._reader, exchange_id)
         return None if item is None else cosmos_items.stored(item, self._reader.data(item))
 
-    def checkpoints(self, log: str) -> list[str]:
-        """Return the signed notes of a log that the store has, the smallest size first."""
+    def checkpoints(self, log: str, *, newest: int | None = None) -> list[str]:
+        """Return the signed notes of a log that the store has, the smallest size first; with `newest` the last few."""
         text = 'SELECT c["size"], c["note"] FROM c WHERE c["type"] = "checkpoint"'
         rows = list(self._reader.query(text, session=cosmos_items.checkpoints_of(log)))
-        return [str(row.get("note")) for row in sorted(rows, key=lambda row: cosmos_items.number_of(row, "size"))]
+        rows.sort(key=lambda row: cosmos_items.number_of(row, "size"))
+        return [str(row.get("note")) for row in (rows if newest is None else rows[-newest:])]
 
     def blobs(self, session: str, addresses: Collection[str]) -> dict[str, bytes]:
         """Return those of these blobs that are there."""

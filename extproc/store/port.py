@@ -264,6 +264,13 @@ class Listing(Protocol):
         """Return the findings that fit, the newest first."""
         ...
 
+    def catch_up(self) -> None:
+        """Take in what is new, take out what was removed by rule: what an index does on its own account, now and then.
+
+        It may take minutes. The other methods answer from what is there now, too.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -299,8 +306,8 @@ class Ledger(Protocol):
         """Return the entry of an exchange."""
         ...
 
-    def checkpoints(self, log: str) -> list[str]:
-        """Return the signed notes of a log that the store has, the smallest size first."""
+    def checkpoints(self, log: str, *, newest: int | None = None) -> list[str]:
+        """Return the signed notes of a log that the store has, the smallest size first; with `newest` the last few."""
         ...
 
     def blobs(self, session: str, addresses: Collection[str]) -> dict[str, bytes]:

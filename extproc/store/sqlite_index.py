@@ -39,10 +39,10 @@ class SqliteIndex:
     time to time, as only that overwrites at once what is left of erased words. Others that ask meanwhile are told to
     come back (`StoreUnavailable`).
 
-    `text` is looked for as words in a row, without regard to case and accents, of which the last may be unfinished if
-    it has four characters; not as pieces of words. Found is the exchange in which something was said first. A record
-    that is encrypted has no words in the index: a search with `text` is then left to the archive, and takes as long as
-    reading all that fits the rest.
+    `text` is looked for as words in a row, without regard to case and accents, not as pieces of words. The last word
+    may be unfinished if it has five characters and is not in a thousand exchanges as it stands. Found is the exchange
+    in which something was said first. A record that is encrypted has no words in the index: a search with `text` is
+    then left to the archive, and takes as long as reading all that fits the rest.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 The eraser lists in the record the numbers of the entries that it touched (`erased`). Of those that are gone all goes
 here, of those without a body the words. Both are done before the next question is answered. What was deleted is
 overwritten with zeros, but words stand in the index of words until its parts are merged, which takes seconds; that is
-done in small steps, so that others need not wait.
+done in small steps, so that others need not wait long.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from extproc.store.sqlite_index_writing import words_of
 NUMBERS_AT_ONCE: Final = 10_000
 
 PAGES_AT_ONCE: Final = 2_000
-"""Pages of the index of words that are merged in one step; about a fifth of a second (measured)."""
+"""Pages of the index of words that are merged in one step, in a fifth of a second, seldom in two (measured)."""
 
 # NULL is in none of these lists, else NOT IN would hold for nothing.
 _WHOLES: Final = """

@@ -43,6 +43,8 @@ CREATE TABLE exchange (
 ) STRICT;
 CREATE INDEX exchange_by_session ON exchange (session);
 CREATE INDEX exchange_by_caller ON exchange (caller);
+CREATE INDEX exchange_by_model ON exchange (model);
+CREATE INDEX exchange_by_outcome ON exchange (outcome);
 CREATE INDEX exchange_by_repository ON exchange (repository);
 CREATE INDEX exchange_by_paths ON exchange (paths) WHERE paths IS NOT NULL;
 CREATE INDEX exchange_by_rules ON exchange (rules) WHERE rules IS NOT NULL;

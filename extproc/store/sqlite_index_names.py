@@ -7,6 +7,7 @@ import json
 import sqlite3
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 from extproc.store.searching import glob
 
@@ -62,17 +63,16 @@ def exactly(connection: sqlite3.Connection, text: str, *kinds: str) -> list[int]
     return [row[0] for rows in found for row in rows]
 
 
-def fitting(connection: sqlite3.Connection, pattern: str, kind: str) -> list[int]:
-    """Return the ids of the names of a kind that fit a glob."""
-    beginning = storable(pattern.split("*", maxsplit=1)[0])
+def fitting(connection: sqlite3.Connection, pattern: str, kind: str, *, most: int | None = None) -> list[int]:
+    """Return the ids of the names of a kind that fit a glob, or so many of them."""
     if "*" not in pattern:
         return exactly(connection, pattern, kind)
-    near = "FROM name WHERE kind = ? AND text >= ? AND text < ?"
-    bounds = (kind, beginning, _beyond(beginning))
-    if pattern == beginning + "*":
-        return [found for (found,) in connection.execute(f"SELECT id {near}", bounds)]
+    beginning = storable(pattern.split("*", maxsplit=1)[0])
     fits = glob(pattern)
-    return [found for found, text in connection.execute(f"SELECT id, text {near}", bounds) if fits(text)]
+    # Those that begin so are in a row.
+    query = "SELECT id, text FROM name WHERE kind = ? AND text >= ? AND text < ?"
+    rows = connection.execute(query, (kind, beginning, _beyond(beginning)))
+    return list(islice((found for found, text in rows if fits(text)), most))
 
 
 def texts_of(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, str]:

@@ -15,23 +15,32 @@ from typing import Any, Final
 
 from extproc.recording.facts import microseconds
 from extproc.store.port import Search
+from extproc.store.searching import glob
 from extproc.store.sqlite_index_file import KEYS_PER_MICROSECOND, LAST_KEY
 from extproc.store.sqlite_index_names import exactly, fitting, storable
 
 MAX_PHRASE_CHARS: Final = 500
 """Most that is looked for of a text."""
 
-PREFIX_CHARS: Final = 4
-"""The last word of a text may be unfinished if it has so many characters: all exchanges with words that begin so are
-gathered before the first is shown, which for a single letter takes most of a second (measured)."""
+PREFIX_CHARS: Final = 5
+COMMON: Final = 1_000
+"""The last word of a text may be unfinished if it has so many characters, and is not in so many exchanges as it stands.
+All exchanges with words that begin so are gathered before the first is shown, which takes 50 ms for a word that is in
+each of a million, and most of a second for a single letter (measured)."""
 
 MOST_TOKENS: Final = 200
 """Names by which words are looked up together; where a glob means more, exchanges are compared one by one."""
 
 MANY_ELEMENTS: Final = 10_000
-"""Names of which the wholes are not put together: where a glob fits so much, exchanges that fit are soon found."""
+"""Where a glob fits so many names, exchanges that fit are soon found, and it would take longer to put all ids together.
+"""
 
-_UNFINISHED: Final = re.compile(rf"[^\W_]{{{PREFIX_CHARS}}}\Z")
+_UNFINISHED: Final = re.compile(rf"[^\W_]{{{PREFIX_CHARS},}}\Z")
+_SAYING: Final = """
+SELECT count(*) FROM (
+  SELECT 1 FROM words CROSS JOIN exchange ON exchange.key = words.rowid WHERE words MATCH ? AND number <= ? LIMIT ?
+)
+"""
 
 
 @dataclass(slots=True)
@@ -62,9 +71,14 @@ class Wanted:
         return " AND ".join([f"({self.said})", *(f"(facts : ({ids}))" for ids in named)])
 
 
-def wanted(connection: sqlite3.Connection, search: Search) -> Wanted:
-    """Return what a search asks for; the connection is for this search alone: it gets temporary tables."""
+def wanted(connection: sqlite3.Connection, search: Search, last: int) -> Wanted:
+    """Return what a search asks for, of entries up to a number.
+
+    The connection is for this search alone: it gets temporary tables.
+    """
     found = Wanted(
+        conditions=["{e}.number <= :last"],
+        values={"last": last},
         first=0 if search.since is None else key_at(search.since),
         end=LAST_KEY if search.until is None else key_at(search.until),
     )
@@ -82,7 +96,7 @@ def wanted(connection: sqlite3.Connection, search: Search) -> Wanted:
             _narrow(connection, found, "caller", exactly(connection, name, *kinds), wholes=True)
     _narrow_by_globs(connection, found, search)
     if search.text is not None:
-        phrase = _phrase(search.text)
+        phrase = _phrase(connection, search.text, last)
         found.said = f"said : {phrase}"
         found.is_nothing = found.is_nothing or not _has_words(connection, search.text, phrase)
     return found
@@ -95,17 +109,23 @@ def key_at(seconds: float) -> int:
 
 
 def _narrow_by_globs(connection: sqlite3.Connection, found: Wanted, search: Search) -> None:
-    if search.repository is not None and search.repository.strip("*"):
+    if search.repository is not None and not _is_any(search.repository):
         _narrow(connection, found, "repository", fitting(connection, search.repository, "repository"))
-    elif search.repository == "":
-        _narrow(connection, found, "repository", exactly(connection, "", "repository"))
-    for column, kind, pattern in (("paths", "path", search.path), ("rules", "rule", search.finding)):
+    for column, kind, pattern in (("rules", "rule", search.finding), ("paths", "path", search.path)):
         if pattern is None:
             continue
-        if pattern and not pattern.strip("*"):
+        if _is_any(pattern):
             found.conditions.append(f"{{e}}.{column} IS NOT NULL")
+            continue
+        ids = fitting(connection, pattern, kind, most=MANY_ELEMENTS + 1)
+        if len(ids) > MANY_ELEMENTS:
+            _narrow_one_by_one(connection, found, column, pattern)
         else:
-            _narrow(connection, found, column, fitting(connection, pattern, kind), wholes=True)
+            _narrow(connection, found, column, ids, wholes=True)
+
+
+def _is_any(pattern: str) -> bool:
+    return bool(pattern) and not pattern.strip("*")
 
 
 def _narrow(
@@ -115,31 +135,37 @@ def _narrow(
     found.is_nothing = found.is_nothing or not ids
     if len(ids) <= MOST_TOKENS:
         found.tokens.append(ids)
-    if len(ids) == 1 and not wholes:
-        found.conditions.append(f"{{e}}.{column} = {ids[0]}")
-        found.columns.append((column, found.conditions[-1]))
-        return
-    table, which = f"wanted_{len(found.conditions)}", "SELECT value FROM json_each(?)"
-    is_one_by_one = wholes and len(ids) > MANY_ELEMENTS
-    if wholes and not is_one_by_one:
-        which = f"SELECT whole FROM member WHERE element IN ({which})"  # noqa: S608 - a literal above
-    connection.execute(f"CREATE TEMP TABLE {table} (id INTEGER PRIMARY KEY)")
-    connection.execute(f"INSERT OR IGNORE INTO {table} {which}", (json.dumps(ids),))
-    any_of = f"IN (SELECT id FROM temp.{table})"  # noqa: S608 - a number
-    if is_one_by_one:
-        # With the sign each element of the exchange is looked for, and not each of those that are wanted.
-        elements = f"SELECT 1 FROM member WHERE whole = {{e}}.{column} AND +element {any_of}"  # noqa: S608 - literals
-        found.conditions.append(f"{{e}}.{column} IS NOT NULL AND EXISTS ({elements})")
-    else:
-        found.conditions.append(f"{{e}}.{column} {any_of}")
-        found.columns.append((column, found.conditions[-1]))
+    condition = f"{{e}}.{column} = {ids[0]}" if ids else "false"
+    if wholes or len(ids) > 1:
+        table, which = f"wanted_{len(found.conditions)}", "SELECT value FROM json_each(?)"
+        if wholes:
+            which = f"SELECT whole FROM member WHERE element IN ({which})"  # noqa: S608 - a literal above
+        connection.execute(f"CREATE TEMP TABLE {table} (id INTEGER PRIMARY KEY)")
+        connection.execute(f"INSERT OR IGNORE INTO {table} {which}", (json.dumps(ids),))
+        condition = f"{{e}}.{column} IN (SELECT id FROM temp.{table})"  # noqa: S608 - a number
+    found.conditions.append(condition)
+    found.columns.append((column, condition))
 
 
-def _phrase(text: str) -> str:
+def _narrow_one_by_one(connection: sqlite3.Connection, found: Wanted, column: str, pattern: str) -> None:
+    """Ask that an element of a whole fits a glob, when the exchange is looked at."""
+    function = f"fits_{len(found.conditions)}"
+    connection.create_function(function, 1, glob(pattern), deterministic=True)
+    elements = f"member CROSS JOIN name ON name.id = member.element WHERE member.whole = {{e}}.{column}"
+    exists = f"EXISTS (SELECT 1 FROM {elements} AND {function}(name.text))"  # noqa: S608 - literals
+    found.conditions.append(f"{{e}}.{column} IS NOT NULL AND {exists}")
+
+
+def _phrase(connection: sqlite3.Connection, text: str, last: int) -> str:
     """Return words in a row as FTS5 has them; a NUL would end them."""
     words = storable(text[:MAX_PHRASE_CHARS]).replace("\0", " ")
     quoted = '"' + words.replace('"', '""') + '"'
-    return f"{quoted} *" if _UNFINISHED.search(words) else quoted
+    end = _UNFINISHED.search(words)
+    if end is None:
+        return quoted
+    # Nothing that arrives changes this while pages are turned: `last` stays.
+    (count,) = connection.execute(_SAYING, (f'said : "{end[0]}"', last, COMMON)).fetchone()
+    return quoted if count == COMMON else f"{quoted} *"
 
 
 def _has_words(connection: sqlite3.Connection, text: str, phrase: str) -> bool:

@@ -61,11 +61,13 @@ class SqliteLedger:
             row = connection.execute(query, (exchange_id,)).fetchone()
         return None if row is None else _stored(row[0], row[1], row[2:])
 
-    def checkpoints(self, log: str) -> list[str]:
-        """Return the signed notes of a log, the smallest size first."""
+    def checkpoints(self, log: str, *, newest: int | None = None) -> list[str]:
+        """Return the signed notes of a log, the smallest size first; with `newest` the last few."""
+        query = "SELECT CAST(note AS BLOB) FROM checkpoint WHERE log = ? ORDER BY size DESC LIMIT ?"
         with reading(self._path) as connection:
-            rows = connection.execute("SELECT CAST(note AS BLOB) FROM checkpoint WHERE log = ? ORDER BY size", (log,))
-            return [_text(note) for (note,) in rows]
+            # A negative limit is none.
+            rows = connection.execute(query, (log, -1 if newest is None else newest)).fetchall()
+        return [_text(note) for (note,) in reversed(rows)]
 
     def blobs(self, session: str, addresses: Collection[str]) -> dict[str, bytes]:
         """Return those of these blobs that are there."""

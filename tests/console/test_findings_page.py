@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from extproc.console.pages.findings import MAX_SECRET_CHARS, ROWS
+from extproc.errors import ConfigError
 from extproc.masking.fingerprint import Fingerprints
 from extproc.store.port import FindingRow
 from tests.console.desk import HOSTILE, Desk, is_inert, opened
@@ -208,3 +209,13 @@ async def test_nothing_that_was_recorded_becomes_markup(desk: Desk) -> None:
 async def test_what_is_asked_for_becomes_no_markup(desk: Desk) -> None:
     query = urlencode({"rule": HOSTILE, "user": HOSTILE, "session": HOSTILE})
     assert is_inert((await desk.get(f"/findings?{query}", "carol")).text)
+
+
+async def test_where_a_key_is_missing_is_told_to_the_log_alone(desk: Desk) -> None:
+    def no_key() -> bytes:
+        raise ConfigError("/etc/extproc/fingerprint.key: cannot be read")
+
+    desk.console.reading._fingerprint_key = no_key
+    answer = await desk.post("/findings/match", secret="x")
+    assert answer.status_code == 503
+    assert "fingerprint.key" not in answer.text

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from extproc import stores
+from extproc.console.reading import MAX_SHOWN_BYTES
 from extproc.errors import ConfigError
 from extproc.recording.checkpoint import Checkpoint, origin_of
 from extproc.recording.merkle import Frontier, leaf_hash
@@ -116,6 +117,20 @@ async def test_a_long_session_is_shown_in_parts(desk: Desk) -> None:
     assert "exchanges 401 to 450<" in re.sub(r"\s+<", "<", html)
     assert "Next exchanges" not in html
     assert 'href="/sessions/s1?start=200"' in html
+
+
+async def test_of_long_exchanges_fewer_are_shown_at_once(desk: Desk) -> None:
+    long = "x" * (MAX_SHOWN_BYTES // 2 - 10_000)
+    await desk.record(*(exchange(f"x{at}", at=NOW + at, answered=long) for at in range(3)))
+    html = (await desk.get("/sessions/s1")).text
+    assert articles(html) == ["x0", "x1"]
+    assert 'href="/sessions/s1?start=2"' in html
+    assert articles((await desk.get("/sessions/s1?start=2")).text) == ["x2"]
+
+
+async def test_an_exchange_is_shown_however_long_it_is(desk: Desk) -> None:
+    await desk.record(exchange("x1", answered="x" * MAX_SHOWN_BYTES))
+    assert articles((await desk.get("/sessions/s1")).text) == ["x1"]
 
 
 @pytest.mark.parametrize(("start", "status"), [("x", 422), ("-1", 422), ("1" * 30, 422), ("1", 404), ("", 200)])

@@ -7,6 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from extproc.recording.entry import read_head
+from extproc.spool.folders import logs_in
+from extproc.spool.reader import LogReader
+from extproc.spool.records import Entry
 from tests.console.desk import HOSTILE, Desk, is_inert, opened
 from tests.console.rendered import Read
 from tests.recording_of import NOW, exchange
@@ -228,3 +232,18 @@ async def test_the_newest_page_can_be_watched_and_no_other(desk: Desk) -> None:
     html = (await desk.get(f"{older}&live=1")).text
     assert "data-live" not in html
     assert href(html, "Live: off") is None
+
+
+async def test_words_that_are_looked_for_are_recorded_with_whose_they_should_be(desk: Desk) -> None:
+    await desk.record(exchange("x1"))
+    for _ in range(2):
+        await desk.get("/sessions?text=hello&user=alice", "carol")
+        await desk.get("/sessions?text=hello&user=bob&since=7d", "carol")
+        await desk.get("/sessions", "carol", text="hello")
+    looks = [read_head(one.head).facts for folder in logs_in(desk.places.spool) for one in entries(folder)]
+    told = [(one["text"], one.get("user")) for one in looks if one.get("action") == "search"]
+    assert sorted(told, key=str) == [("hello", "alice"), ("hello", "bob"), ("hello", None)]
+
+
+def entries(folder: Path) -> list[Entry]:
+    return [one for _, one in LogReader(folder).read() if isinstance(one, Entry)]

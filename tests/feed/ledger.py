@@ -47,8 +47,9 @@ class MemoryLedger:
     def find(self, exchange_id: str) -> Stored | None:
         raise NotImplementedError
 
-    def checkpoints(self, log: str) -> list[str]:
-        return self.notes.get(log, [])
+    def checkpoints(self, log: str, *, newest: int | None = None) -> list[str]:
+        notes = self.notes.get(log, [])
+        return notes if newest is None else notes[-newest:]
 
     def blobs(self, session: str, addresses: Collection[str]) -> dict[str, bytes]:
         raise NotImplementedError

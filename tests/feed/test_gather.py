@@ -100,10 +100,10 @@ def test_an_entry_that_arrives_together_with_the_checkpoint_over_it_is_not_passe
             yield from list(super().entries(log, start, bodies=bodies))
             self.put(entries[1])
 
-        def checkpoints(self, log: str) -> list[str]:
+        def checkpoints(self, log: str, *, newest: int | None = None) -> list[str]:
             self.put(entries[1])
             self.checkpoint(log, 3)
-            return super().checkpoints(log)
+            return super().checkpoints(log, newest=newest)
 
     ledger = Racing()
     ledger.put(entries[0], entries[2])

@@ -45,8 +45,9 @@ class MemoryLedger:
     def find(self, exchange_id: str) -> Stored | None:
         return next((row for row in self.rows if read_head(row.head).id == exchange_id), None)
 
-    def checkpoints(self, log: str) -> list[str]:
-        return [note for _, note in sorted(self.notes.get(log, {}).items())]
+    def checkpoints(self, log: str, *, newest: int | None = None) -> list[str]:
+        notes = [note for _, note in sorted(self.notes.get(log, {}).items())]
+        return notes if newest is None else notes[-newest:]
 
     def blobs(self, session: str, addresses: Collection[str]) -> dict[str, bytes]:
         return {one: self.parts[session, one] for one in addresses if (session, one) in self.parts}

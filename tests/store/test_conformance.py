@@ -204,6 +204,17 @@ async def test_another_key_under_the_same_id_is_a_conflict_and_the_rest_is_taken
     assert backend.ledger().key("s2", "k") == WrappedKey("k", "s2", b"three")
 
 
+async def test_the_newest_checkpoints_are_those_of_the_largest_trees(backend: Backend) -> None:
+    store = await backend.store()
+    for size in (9, 100, 10):
+        await store.put_checkpoint("a.0.1", size, f"of {size}")
+    ledger = backend.ledger()
+    assert ledger.checkpoints("a.0.1") == ["of 9", "of 10", "of 100"]
+    assert ledger.checkpoints("a.0.1", newest=1) == ["of 100"]
+    assert ledger.checkpoints("a.0.1", newest=2) == ["of 10", "of 100"]
+    assert ledger.checkpoints("other.0.1", newest=1) == []
+
+
 async def test_another_checkpoint_of_the_same_size_is_a_conflict(backend: Backend) -> None:
     store = await backend.store()
     await store.put_checkpoint("a.0.1", 3, "one")

@@ -36,7 +36,7 @@ def test_a_checkpoint_of_another_log_or_another_signer_is_none(store: Evidence) 
     note = store.ledger.checkpoints("a.0.1")[-1]
 
     class Swapped:
-        def checkpoints(self, log: str) -> list[str]:
+        def checkpoints(self, log: str, *, newest: int | None = None) -> list[str]:
             return [note]
 
     with pytest.raises(Unproved, match=r"the checkpoint that is stored for it is of log a\.0\.1"):

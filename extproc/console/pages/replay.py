@@ -41,7 +41,7 @@ async def session(request: Request) -> Response:
             played=data(scenes(found.documents)),
             first=start + 1,
             before=max(0, start - MAX_SHOWN) if start else None,
-            after=start + MAX_SHOWN if found.more else None,
+            after=start + len(found.documents) if found.more else None,
             signed=signed,
             unchecked=unchecked,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Final
 
 from extproc.console.showing import shapes
@@ -49,7 +50,7 @@ class Shown:
     """An exchange as its template shows it; texts in it are as they were recorded, parts are markup.
 
     `earlier` counts the messages that were sent again and stand in earlier exchanges; `before` has them where the whole
-    prompt is shown. `removed` says why there is no content.
+    prompt is shown. `removed` says why there is no content. With `is_cut` the page was full before all was shown.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Shown:
     calls: list[Part] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     unparsed: list[Part] = field(default_factory=list)
+    is_cut: bool = False
     approvals: list[Approval] = field(default_factory=list)
     findings: list[dict[str, str]] = field(default_factory=list)
     ending: list[tuple[str, str]] = field(default_factory=list)
@@ -103,9 +105,10 @@ def _shown(document: Mapping[str, Any], page: Page, turns: dict[str, int] | None
     messages, endpoint = shapes.elements(request.get("messages")), request.get("endpoint")
     begin = begin_of_turn(messages)
     # In their order, so that findings of earlier messages are not taken for those of later ones.
+    shown = range(max(0, begin - MAX_EARLIER) if whole else begin, len(messages))
     told = {
         at: prompt.message(messages[at], place_of(endpoint, messages, at))
-        for at in range(max(0, begin - MAX_EARLIER) if whole else begin, len(messages))
+        for at in takewhile(lambda _: not page.is_full, shown)
     }
     turn = shapes.members(document.get("turn"))
     error = shapes.members(document.get("error"))
@@ -124,7 +127,9 @@ def _shown(document: Mapping[str, Any], page: Page, turns: dict[str, int] | None
         messages=[one for at, one in told.items() if at >= begin],
         calls=_calls(prompt, request),
         answers=_answers(answer, response),
-        unparsed=[answer.part(Kind.OTHER, "", one) for one in shapes.elements(response.get("unparsed"))],
+        unparsed=answer.parts((Kind.OTHER, "", one) for one in shapes.elements(response.get("unparsed"))),
+        # Known only now, when all of the above is told.
+        is_cut=page.is_full,
         approvals=[_approval(one) for one in shapes.objects(document.get("approvals"))],
         findings=_told(findings.all),
         ending=list(_ending(document)),
@@ -165,7 +170,7 @@ def _turn(turn: Mapping[str, Any], turns: dict[str, int] | None) -> Iterator[str
 
 def _calls(teller: Teller, holder: Mapping[str, Any]) -> list[Part]:
     found = shapes.objects(holder.get("tool_calls"))
-    return [teller.part(Kind.CALL, shapes.text(one.get("name")) or "?", one.get("arguments")) for one in found]
+    return teller.parts((Kind.CALL, shapes.text(one.get("name")) or "?", one.get("arguments")) for one in found)
 
 
 def _answers(teller: Teller, response: Mapping[str, Any]) -> list[Answer]:
@@ -173,7 +178,7 @@ def _answers(teller: Teller, response: Mapping[str, Any]) -> list[Answer]:
     choices: list[Mapping[str, Any]] = [*shapes.objects(response.get("choices"))]
     for choice in choices or [response]:
         said = ((Kind.REASONING, choice.get("reasoning")), (Kind.TEXT, choice.get("text")))
-        parts = [teller.part(kind, "", text) for kind, text in said if isinstance(text, str) and text]
+        parts = teller.parts((kind, "", text) for kind, text in said if isinstance(text, str) and text)
         parts += _calls(teller, choice)
         if parts:
             found.append(Answer(parts, shapes.text(choice.get("finish_reason"))))

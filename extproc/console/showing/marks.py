@@ -54,7 +54,10 @@ class Findings:
 
     def __init__(self, findings: Any) -> None:  # noqa: ANN401 - JSON
         self.all: Sequence[Finding] = shapes.objects(findings)
-        self._left: list[Finding] = [one for one in self.all if one.get("action") == Action.MASK]
+        self._left: dict[tuple[str | None, str | None], list[Finding]] = {}
+        for one in self.all:
+            if one.get("action") == Action.MASK:
+                self._left.setdefault((shapes.text(one.get("rule")), shapes.text(one.get("direction"))), []).append(one)
 
     def marker(self, text: str, direction: Direction, place: str | None = None) -> Marker:
         """Return what marks a text: with findings of the same rule and direction, those at the same offset first.
@@ -62,19 +65,21 @@ class Findings:
         `place` is where the text stands in the body (`messages[3]`); None where that is not known, then the findings
         are taken in their order.
         """
-        return Marker(iter([self._take(found, direction, place) for found in PLACEHOLDER.finditer(text)]))
+        # Looked up once for a text: somebody may have typed very many placeholders for which there is nothing.
+        fitting: dict[str, list[Finding]] = {}
 
-    def _take(self, found: re.Match[str], direction: Direction, place: str | None) -> Finding | None:
-        fitting = [
-            one
-            for one in self._left
-            if one.get("rule") == found[1] and one.get("direction") == direction and _is_in(one.get("where"), place)
-        ]
-        if not fitting:
-            return None
-        chosen = next((one for one in fitting if one.get("offset") == found.start()), fitting[0])
-        self._left = [one for one in self._left if one is not chosen]
-        return chosen
+        def take(found: re.Match[str]) -> Finding | None:
+            rule, left = found[1], self._left.get((found[1], direction), [])
+            if rule not in fitting:
+                fitting[rule] = [one for one in left if _is_in(one.get("where"), place)]
+            if not fitting[rule]:
+                return None
+            chosen = next((one for one in fitting[rule] if one.get("offset") == found.start()), fitting[rule][0])
+            for some in (fitting[rule], left):
+                some[:] = [one for one in some if one is not chosen]
+            return chosen
+
+        return Marker(iter([take(found) for found in PLACEHOLDER.finditer(text)]))
 
 
 def description(finding: Finding) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -15,6 +16,12 @@ from extproc.console.showing.marks import Findings
 from extproc.console.showing.prose import prose, quoted
 from extproc.console.templates import visible
 from extproc.masking.finding import Direction
+
+MAX_PAGE_CHARS: Final = 8_000_000
+"""How much text one page shows: a browser takes seconds for it, and a prompt may be as long as its sender likes."""
+
+PART_CHARS: Final = 200
+"""What each part counts beside its text: its markup."""
 
 REPEATED_CHARS: Final = 1000
 """A text at least this long is shown once on a page; later it is said where."""
@@ -59,13 +66,32 @@ class Message:
         return self.role in {"system", "developer"}
 
 
+# A part before it is shown: its kind, its label, and its text, arguments or JSON.
+Raw = tuple[Kind, str, Any]
+
+
 class Page:
-    """What one page has shown: how much code was coloured, and where long texts stand. `cut` is the longest text."""
+    """What one page has shown: how much at all, how much code was coloured, and where long texts stand.
+
+    `cut` is the longest text.
+    """
 
     def __init__(self, cut: int) -> None:
-        self.cut = cut
+        self._cut = cut
+        self._left = MAX_PAGE_CHARS
         self.highlighter = Highlighter()
         self._shown: dict[str, str] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether nothing more is to be shown."""
+        return self._left == 0
+
+    def take(self, chars: int) -> int:
+        """Return how many characters of one more part are shown."""
+        shown = min(chars, self._cut, self._left)
+        self._left = max(self._left - shown - PART_CHARS, 0)
+        return shown
 
     def shown_in(self, text: str, exchange: str) -> str | None:
         """Return the exchange that has shown this long text before; note that this one does."""
@@ -89,7 +115,13 @@ class Teller:
         role = "?"
         if isinstance(message, dict):
             role = shapes.text(message.get("role")) or shapes.text(message.get("type")) or "request"
-        return Message(role, [self.part(kind, label, value, place) for kind, label, value in _parts_of(message)])
+        self._page.take(0)
+        return Message(role, self.parts(_parts_of(message), place))
+
+    def parts(self, raw: Iterable[Raw], place: str | None = None) -> list[Part]:
+        """Return parts, as many as there is room for on the page."""
+        room = takewhile(lambda _: not self._page.is_full, raw)
+        return [self.part(kind, label, value, place) for kind, label, value in room]
 
     def part(self, kind: Kind, label: str, value: Any, place: str | None = None) -> Part:  # noqa: ANN401 - JSON
         """Return a part: `value` is its text, or for a call the arguments, or any JSON."""
@@ -99,8 +131,9 @@ class Teller:
             text = value if isinstance(value, str) else shapes.indented(value)
         chars = len(text)
         if self._direction is Direction.PROMPT and (first := self._page.shown_in(text, self._exchange)) is not None:
+            self._page.take(0)
             return Part(kind, label, Markup(), chars, as_in=first)
-        text = text[: self._page.cut]
+        text = text[: self._page.take(chars)]
         return Part(kind, label, self._body(kind, text, place), chars, more=chars - len(text))
 
     def _body(self, kind: Kind, text: str, place: str | None) -> Markup:
@@ -143,9 +176,6 @@ def _is_of_model(message: Any) -> bool:  # noqa: ANN401 - JSON
     )
 
 
-# A part before it is shown: its kind, its label, and its text, arguments or JSON.
-_Raw = tuple[Kind, str, Any]
-
 _TEXTS: Final = frozenset({"text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal"})
 _NOT_SAID: Final = frozenset(
     {
@@ -165,7 +195,7 @@ _NOT_SAID: Final = frozenset(
 )
 
 
-def _parts_of(message: Any) -> Iterator[_Raw]:  # noqa: ANN401 - JSON
+def _parts_of(message: Any) -> Iterator[Raw]:  # noqa: ANN401 - JSON
     if not isinstance(message, dict):
         yield (Kind.TEXT, "", message) if isinstance(message, str) else (Kind.OTHER, "", message)
         return
@@ -186,7 +216,7 @@ def _is_item(message: dict[str, Any]) -> bool:
     )
 
 
-def _of_body(body: dict[str, Any]) -> Iterator[_Raw]:
+def _of_body(body: dict[str, Any]) -> Iterator[Raw]:
     """Yield the long texts of a body that is no message, and the rest as JSON."""
     rest = dict(body)
     for name, value in body.items():
@@ -196,7 +226,7 @@ def _of_body(body: dict[str, Any]) -> Iterator[_Raw]:
         yield Kind.OTHER, "", rest
 
 
-def _of_content(message: dict[str, Any]) -> Iterator[_Raw]:
+def _of_content(message: dict[str, Any]) -> Iterator[Raw]:
     kind = str(message.get("type") or "")
     if kind.endswith("_call"):
         yield Kind.CALL, shapes.text(message.get("name")) or kind, message.get("arguments", message.get("input", {}))
@@ -215,7 +245,7 @@ def _kind_of(item: str, *, is_result: bool) -> Kind:
     return Kind.RESULT if is_result else Kind.TEXT
 
 
-def _of_part(part: Any, kind: Kind) -> Iterator[_Raw]:  # noqa: ANN401 - JSON
+def _of_part(part: Any, kind: Kind) -> Iterator[Raw]:  # noqa: ANN401 - JSON
     match part:
         case None | "":
             return
@@ -236,7 +266,7 @@ def _of_part(part: Any, kind: Kind) -> Iterator[_Raw]:  # noqa: ANN401 - JSON
             yield Kind.OTHER, "", part
 
 
-def _of_result(part: Any) -> Iterator[_Raw]:  # noqa: ANN401 - JSON
+def _of_result(part: Any) -> Iterator[Raw]:  # noqa: ANN401 - JSON
     match part:
         case None | "":
             return
@@ -248,7 +278,7 @@ def _of_result(part: Any) -> Iterator[_Raw]:  # noqa: ANN401 - JSON
             yield Kind.OTHER, "result", part
 
 
-def _of_call(call: Any) -> _Raw:  # noqa: ANN401 - JSON
+def _of_call(call: Any) -> Raw:  # noqa: ANN401 - JSON
     match call:
         case {"function": {"name": str() as name, "arguments": arguments}}:
             return Kind.CALL, name, arguments

@@ -100,6 +100,7 @@ async def test_unknown_paths_and_methods_are_told_in_the_same_form(api: Api) -> 
         *("/approvals?stat=pending", "/approvals?limit=1&limit=2", "/approvals?state=null", "/sessions?outcome=null"),
         *("/sessions?since=yesterday", "/sessions?until=999999999d9", "/sessions?after=nowhere", "/sessions?user=a&x="),
         *("/sessions/s1?start=-1", "/sessions/s1?limit=201", "/sessions/s1?start=x", "/exchanges/x1?body=true"),
+        f"/sessions/s1?start={10**30}",
         *("/exchanges/x1/receipt?body=perhaps", "/findings?direction=up", "/findings?action=null"),
         *("/findings?after=nowhere", "/overview?span=1", "/overview?span=91d", "/overview?span=59s", "/me?x=1"),
     ],

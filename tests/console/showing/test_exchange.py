@@ -322,3 +322,27 @@ documents = st.fixed_dictionaries(
 @given(found=st.lists(documents, min_size=1, max_size=2), alone=st.booleans())
 def test_any_document_is_shown_and_none_is_markup(*, found: list[dict[str, Any]], alone: bool) -> None:
     assert_harmless(rendered(found, alone=alone))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"messages": [{"role": "user"}] * 100_000},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}] * 100_000}]},
+        {"messages": [{"role": "user", "content": f"{at}" + "<" * 15_000} for at in range(1000)]},
+        {"tool_calls": [{"name": "x", "arguments": {}}] * 100_000},
+    ],
+)
+def test_a_page_is_full_at_some_time_and_says_where_the_rest_is(request_: dict[str, Any], *, alone: bool) -> None:
+    one = document(request=request_)
+    html = rendered([one], alone=alone)
+    assert len(html) < 60_000_000
+    assert "This page is full." in html
+    assert ("its own page" in html) is not alone
+    # What comes after it on the page of the session says so, too.
+    assert rendered([one, {**one, "id": "x2"}]).count("This page is full.") == 2
+
+
+def test_an_ordinary_page_is_not_full() -> None:
+    assert "This page is full." not in rendered([document()] * 50)
