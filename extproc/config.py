@@ -39,7 +39,7 @@ class ExchangeSettings(_Model):
     url: str = ExchangeSpec().url
     allowed_hosts: list[str] = list(ExchangeSpec().allowed_hosts)
     scheme: str = ExchangeSpec().scheme
-    headers: dict[str, str] = dict(ExchangeSpec().headers)
+    headers: dict[str, str] = Field(dict(ExchangeSpec().headers), repr=False)
     timeout_seconds: float = ExchangeSpec().timeout_seconds
 
 
@@ -49,8 +49,9 @@ class CredentialSettings(_Model):
     file: Path | None = None
     env: str | None = None
     scheme: str = "Bearer"
-    headers: dict[str, str] = {}
-    headers_if_missing: dict[str, str] = {}
+    # Somebody may keep a key in one.
+    headers: dict[str, str] = Field({}, repr=False)
+    headers_if_missing: dict[str, str] = Field({}, repr=False)
     upstreams: list[Upstream] = sorted(API_UPSTREAMS)
     exchange: ExchangeSettings | None = None
 

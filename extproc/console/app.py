@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from extproc.console.fair import Busy
 from extproc.console.guard import guarded
 from extproc.console.page import Console, PageFault, is_fragment, page
 from extproc.console.pages import approvals, configuration, findings, overview, replay, sessions, trace
@@ -82,6 +83,7 @@ def _pages(console: Console, sign_in: SignIn) -> ASGIApp:
         exception_handlers={
             PageFault: _fault,
             Unknown: _unknown,
+            Busy: _busy,
             HTTPException: _http,
             StoreUnavailable: _no_store,
             # A key that is not there, say: where it should be is for the log.
@@ -133,6 +135,10 @@ async def _unknown(request: Request, _missing: Any) -> Response:  # noqa: ANN401
     return _error(
         request, 404, "There is nothing here that you may see. It may be somebody else's, or removed by rule."
     )
+
+
+async def _busy(request: Request, error: Exception) -> Response:
+    return _error(request, 429, f"{str(error).capitalize()}.")
 
 
 async def _http(request: Request, error: Any) -> Response:  # noqa: ANN401

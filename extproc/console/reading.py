@@ -7,11 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final
-
-import msgspec
+from typing import Any, Final, TypeVar
 
 from extproc.console.accesses import Accesses
+from extproc.console.fair import Fair
 from extproc.console.roles import Viewer
 from extproc.errors import ExtprocError
 from extproc.masking.fingerprint import Fingerprints
@@ -34,10 +33,13 @@ from extproc.verification.receipts import newest_checkpoint, receipt_of
 MAX_SHOWN: Final = 200
 """Exchanges of a session that are shown at once."""
 
-MAX_SHOWN_BYTES: Final = 32 * 1024 * 1024
-"""How long they are together, as JSON, unless it is one: agents send all that was said each time."""
+MAX_SHOWN_BYTES: Final = 64 * 1024 * 1024
+"""How long their bodies were together, unless it is one: agents send all that was said each time."""
 
 _NARROWING: Final = ("user", "group", "model", "outcome", "repository", "path", "finding", "session")
+
+
+T = TypeVar("T")
 
 
 class Unknown(ExtprocError):
@@ -66,8 +68,8 @@ class Signed:
 class Reading:
     """Read for viewers. Sources are opened when they are first needed: the gateway, which makes them, may start later.
 
-    Every method raises `StoreUnavailable`; those that name one thing raise `Unknown`; those that need a key raise
-    `ConfigError` where it is missing.
+    Every method raises `StoreUnavailable`, and `Busy` where too much of the same viewer is under way. Those that name
+    one thing raise `Unknown`; those that need a key raise `ConfigError` where it is missing.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Reading:
         self._public_keys = public_keys
         self._fingerprint_key = fingerprint_key
         self._accesses = accesses
+        self._fair = Fair()
 
     def catch_up(self) -> None:
         """Have the listing catch up, which may take minutes; in a thread of its own."""
@@ -94,8 +97,8 @@ class Reading:
     async def overview(self, viewer: Viewer, *, since: float, until: float, steps: int, everyone: bool) -> Overview:
         """Return the figures of a time: of everyone, which says nothing of whom, or of the viewer alone."""
         principal = None if everyone else viewer.principal.id
-        return await asyncio.to_thread(
-            lambda: self._listing().overview(since=since, until=until, steps=steps, principal=principal)
+        return await self._run(
+            viewer, lambda: self._listing().overview(since=since, until=until, steps=steps, principal=principal)
         )
 
     async def sessions(self, viewer: Viewer, search: Search, *, limit: int, after: str | None) -> SessionPage:
@@ -105,7 +108,7 @@ class Reading:
             about = {name: told for name in _NARROWING if (told := getattr(search, name)) is not None}
             await self._accesses.note_once(viewer, "search", text=search.text, **about)
         confined = search if viewer.only is None else replace(search, principal=viewer.only)
-        return await asyncio.to_thread(lambda: self._listing().sessions(confined, limit=limit, after=after))
+        return await self._run(viewer, lambda: self._listing().sessions(confined, limit=limit, after=after))
 
     async def session(self, viewer: Viewer, session_id: str, *, start: int = 0, limit: int = MAX_SHOWN) -> Slice:
         """Return documents of a session, as many as are not too many and not too long; the reading is recorded."""
@@ -117,13 +120,13 @@ class Reading:
             for one in islice(self._archive().session(session_id), start, start + limit + 1):
                 if not _may_see(viewer, one):
                     continue
-                size += len(msgspec.json.encode(one))
+                size += _body_bytes(one)
                 if len(shown) == limit or (shown and size > MAX_SHOWN_BYTES):
                     return Slice(session_id, start, shown, more=True)
                 shown.append(one)
             return Slice(session_id, start, shown, more=False)
 
-        found = await asyncio.to_thread(read)
+        found = await self._run(viewer, read)
         if not found.documents:
             raise Unknown(f"no session has the id {session_id!r}")
         seen = len(found.documents)
@@ -167,12 +170,12 @@ class Reading:
             with self._ledger() as ledger:
                 return receipt_of(ledger, self._public_keys(), exchange_id, with_body=with_body)
 
-        return await asyncio.to_thread(make)
+        return await self._run(viewer, make)
 
     async def findings(self, viewer: Viewer, search: FindingSearch, *, limit: int, after: str | None) -> FindingPage:
         """Return a page of findings, the newest first; raises ValueError for a cursor that is none."""
         confined = search if viewer.only is None else replace(search, principal=viewer.only)
-        return await asyncio.to_thread(lambda: self._listing().findings(confined, limit=limit, after=after))
+        return await self._run(viewer, lambda: self._listing().findings(confined, limit=limit, after=after))
 
     async def fingerprint(self, secret: str) -> str:
         """Return the fingerprint by which findings of a secret are found; the secret is kept nowhere."""
@@ -188,10 +191,13 @@ class Reading:
             proposals = _Visible(self._archive(), viewer)
             return list(tracing.trace(targets, self._fingerprint_key(), proposals, before))
 
-        return await asyncio.to_thread(run)
+        return await self._run(viewer, run)
+
+    async def _run(self, viewer: Viewer, work: Callable[[], T]) -> T:
+        return await self._fair.run(viewer.principal.id, work)
 
     async def _document(self, viewer: Viewer, exchange_id: str) -> dict[str, Any]:
-        document = await asyncio.to_thread(lambda: self._archive().exchange(exchange_id))
+        document = await self._run(viewer, lambda: self._archive().exchange(exchange_id))
         if document is None or not _may_see(viewer, document):
             raise Unknown(f"no exchange has the id {exchange_id!r}")
         return document
@@ -227,3 +233,8 @@ def principal_of(document: Mapping[str, Any]) -> str | None:
 
 def _may_see(viewer: Viewer, document: Mapping[str, Any]) -> bool:
     return viewer.only is None or principal_of(document) == viewer.only
+
+
+def _body_bytes(document: Mapping[str, Any]) -> int:
+    request, response = document.get("request") or {}, document.get("response") or {}
+    return (request.get("body_bytes") or 0) + (response.get("body_bytes") or 0)

@@ -31,6 +31,7 @@ TOKEN_SECONDS = 3600
 _DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628 section 3.4
 # RFC 8252 section 7.3: a loopback redirect may use any port. No IPv6: a CSP form-action cannot name such a host.
 _LOOPBACK = re.compile(r"(https?://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?)(?:[/?][!-~]*)?")
+_LOOPBACK_HOST = re.compile(r"(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 in base64url, RFC 7636 section 4.2
 _FORM_FIELDS = {
     "client_id",
@@ -228,6 +229,9 @@ class _Issuer:
 
 @web.middleware
 async def _show_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    # A page of the web that gives this address a name of its own (DNS rebinding) would be of the same origin.
+    if not _LOOPBACK_HOST.fullmatch(request.host):
+        return message_page("This request cannot be served", "the host must be 127.0.0.1 or localhost", status=421)
     try:
         return await handler(request)
     except OAuthError as error:

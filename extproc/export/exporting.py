@@ -76,7 +76,9 @@ def begin(source: Source, search: Search, wanted: Format, now: float, since: dic
 def same_search(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether two searches, as dictionaries, differ at most in their times, which may be relative to a now."""
     times = {"since": None, "until": None}
-    return {**one, **times} == {**other, **times}
+    # What a newer version may search by, and an older one did not write down, is not searched by.
+    known = dict.fromkeys((*one, *other))
+    return {**known, **one, **times} == {**known, **other, **times}
 
 
 def run(source: Source, bundle: Bundle, progress: Callable[[int, int], None]) -> int:

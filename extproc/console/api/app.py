@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from extproc.console.api.openapi import document
 from extproc.console.api.route import ApiRoute, Call, Fault, Nothing, body_of, query_of
 from extproc.console.api.routes import BASE, OPENAPI, ROUTES
+from extproc.console.fair import Busy
 from extproc.console.guard import Handler
 from extproc.console.page import Console, address_of
 from extproc.console.reading import Unknown
@@ -60,6 +61,7 @@ def make_api(console: Console, identities: Identities) -> Starlette:
         exception_handlers={
             Fault: _fault,
             Unknown: _unknown,
+            Busy: _busy,
             HTTPException: _no_route,
             StoreUnavailable: _no_store,
             ConfigError: _no_store,
@@ -145,6 +147,10 @@ def _json(value: bytes, status: int = 200, headers: Mapping[str, str] | None = N
 
 def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
     return _json(msgspec.json.encode({"error": {"code": code, "message": message}}), status, headers)
+
+
+async def _busy(_request: Request, error: Exception) -> Response:
+    return _error(429, "busy", f"{str(error).capitalize()}.", {"retry-after": "5"})
 
 
 async def _fault(_request: Request, fault: Any) -> Response:  # noqa: ANN401 - the framework's signature

@@ -47,10 +47,13 @@ async def deny(call: Call[Nothing, Answer]) -> ApprovalRow:
 
 
 async def _answer(call: Call[Any, Answer], *, approved: bool, scope: Scope) -> ApprovalRow:
-    now = call.console.now()
+    now, store = call.console.now(), call.console.approvals()
+    approval = await store.get(call.id)
+    if approval is None or not answering.may_see(approval, call.viewer):
+        raise _unknown()
     result = await answering.answer(
         call.viewer,
-        call.console.approvals(),
+        store,
         call.id,
         approved=approved,
         reason=call.body.reason,

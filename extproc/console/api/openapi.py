@@ -20,9 +20,10 @@ _ALWAYS: Final = {
     409: "It cannot be done as things stand.",
     413: "The body is too long.",
     422: "The query or the body is not as expected.",
+    429: "Too much that the same person asked for is still being looked up.",
     503: "What is needed for an answer does not work at the moment, so nothing is shown.",
 }
-_EVERYWHERE: Final = (401, 403, 422, 503)
+_EVERYWHERE: Final = (401, 403, 422, 429, 503)
 
 
 def document(routes: Sequence[ApiRoute], base: str, url: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from extproc.console.api.shapes import (
     Trace,
     Traced,
 )
+from extproc.console.fair import Busy
 from extproc.console.moments import EXPECTED, moment
 from extproc.console.reading import Unknown
 from extproc.errors import ConfigError, ExtprocError, StoreUnavailable
@@ -67,7 +68,7 @@ async def show_receipt(call: Call[ReceiptQuery, Nothing]) -> bytes:
     """Return the receipt of an exchange, byte for byte as `extproc receipt` writes it."""
     try:
         return await call.console.reading.receipt(call.viewer, call.id, with_body=call.query.body)
-    except (ConfigError, StoreUnavailable, Unknown):
+    except (ConfigError, StoreUnavailable, Unknown, Busy):
         raise
     except ExtprocError as error:
         raise Fault(409, "unproven", str(error)) from None

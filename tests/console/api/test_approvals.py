@@ -100,7 +100,7 @@ async def test_a_verdict_that_is_not_accepted_says_why(api: Api) -> None:
     await api.ask("old", expires_at=1.0)
     await api.call("POST", f"{LIST}/two/approve", json={})
     for approval, scope, status, code in (
-        ("others", "once", 403, "not_approver"),
+        ("others", "once", 404, "unknown"),
         ("own", "once", 403, "own_request"),
         ("two", "once", 409, "twice"),
         ("old", "once", 409, "ended"),
