@@ -14,6 +14,8 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.text import Text
 
+from extproc.store.searching import new_messages
+
 MAX_WAIT_SECONDS = 30.0
 """Longest pause of a replay: nobody wants to watch a tool run for an hour again."""
 
@@ -56,7 +58,7 @@ def play(
             console.print()
             continue
         console.print(_heading(document, turns))
-        for message in _new_messages(document):
+        for message in new_messages(document["request"].get("messages") or []):
             console.print(_message(message))
         _play_answer(document, console, speed=speed, wait=wait, sleep=sleep)
         for approval in document.get("approvals") or []:
@@ -124,15 +126,6 @@ def _removed(document: dict[str, Any]) -> Text:
         line.append(f"  {printable(facts['model'])}", style="magenta")
     line.append(f"  {document['id']}\n", style="dim")
     return line.append(f"{facts.get('outcome') or '-'}  {document['removed']}", style="yellow")
-
-
-def _new_messages(document: dict[str, Any]) -> list[Any]:
-    """Return the messages of this turn: agents send the whole conversation again each time."""
-    messages = document["request"].get("messages") or []
-    for at in range(len(messages) - 1, -1, -1):
-        if isinstance(messages[at], dict) and messages[at].get("role") == "assistant":
-            return list(messages[at + 1 :])
-    return list(messages)
 
 
 def _message(message: Any) -> Panel:  # noqa: ANN401 - a message is JSON as the client sent it

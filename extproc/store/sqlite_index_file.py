@@ -85,7 +85,9 @@ class Broken(Exception):
 def is_broken(failure: sqlite3.Error) -> bool:
     """Return whether a failure means that the file is no index, or is not there; others pass, or stay."""
     code = getattr(failure, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
-    return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
+    # A file with other tables than ours: of somebody else, or of a version that forgot to say so.
+    is_other = code == sqlite3.SQLITE_ERROR and str(failure).startswith(("no such table", "no such column"))
+    return is_other or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
 
 
 def version_of(*, texts: bool) -> str:

@@ -313,10 +313,11 @@ def damage(path: Path) -> None:
         lambda path: forge(path, "UPDATE state SET version = '0';"),
         lambda path: forge(path, "DELETE FROM state;"),
         lambda path: forge(path, "DROP TABLE state;"),
+        lambda path: forge(path, "DROP TABLE summed;"),
         lambda path: forge(path, "UPDATE state SET hash = 'another';"),
         lambda path: forge(path, "UPDATE state SET number = 1000;"),
     ],
-    ids=["deleted", "emptied", "no database", "damaged", "version", "state", "tables", "record", "number"],
+    ids=["deleted", "emptied", "no database", "damaged", "version", "state", "tables", "a table", "record", "number"],
 )
 async def test_an_index_that_is_of_no_use_is_made_anew(path: Path, spoil: Callable[[Path], object]) -> None:
     await record(path, [exchange("x"), exchange("y", session="s2", at=NOW + 1)])
