@@ -168,7 +168,11 @@ def test_telemetry_with_a_secret_is_refused_where_masking_blocks() -> None:
     assert found << Answered(422, Code.MASKING_BLOCKED) << Finish
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"a" * (MAX_BYTES + 1)), gzip.compress(REPORT)[:-9]])
+@pytest.mark.parametrize(
+    "body",
+    [b"no gzip", gzip.compress(b"a" * (MAX_BYTES + 1)), gzip.compress(REPORT)[:-9]],
+    ids=["no gzip", "too long", "cut off"],
+)
 def test_telemetry_that_cannot_be_read_is_refused(body: bytes) -> None:
     found = reported(body, GZIP) << refused(Outcome.DENIED, Code.REQUEST_BODY) >> Recorded()
     assert found << Answered(400, Code.REQUEST_BODY) << Finish

@@ -45,7 +45,7 @@ def guarded(route: PageRoute) -> Handler:
 
 
 def _to_sign_in(request: Request) -> Response:
-    if request.method != "GET" or is_fragment(request):
+    if request.method not in {"GET", "HEAD"} or is_fragment(request):
         raise PageFault(401, "You are signed out; load the page again.")
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return RedirectResponse(f"/sign-in?next={quote(here, safe='')}", 303)
