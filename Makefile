@@ -6,7 +6,7 @@ STATE ?= $(or $(EXTPROC_STATE_DIR),.extproc)
 UPSTREAM ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run demo test test-clients lint proto schema dashboards lock bench fuzz screenshots image clean
+.PHONY: help run demo test test-clients lint proto schema dashboards lock bench soak fuzz screenshots image clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -55,6 +55,9 @@ lock: ## pin the dependencies again
 
 bench: $(VENV)/.installed ## measure against a no-op service, on this machine
 	@$(BIN)/python -m bench
+
+soak: $(VENV)/.installed ## kill the service under load, KILLS times (20)
+	@KILLS=$(or $(KILLS),20) $(BIN)/pytest tests/e2e/test_evidence.py
 
 fuzz: $(VENV)/.installed ## mutated input on every parser, each for FUZZ_SECONDS (60)
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

@@ -81,6 +81,8 @@ def _forged(page: Page, stack: Stack, path: str) -> int:
             form.append(field); document.body.append(form); form.submit(); }""",
             f"{stack.url}{path}",
         )
+    # Else the next navigation could cross this one.
+    page.wait_for_url(f"{stack.url}{path}")
     return answer.value.status
 
 
