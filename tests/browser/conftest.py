@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -11,7 +9,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browser.seed import seed
-from tests.browser.stack import Stack
+from tests.browser.stack import Stack, chromium_path
+from tests.needing import not_tested
 
 
 class SignIn(Protocol):
@@ -22,11 +21,9 @@ class SignIn(Protocol):
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    path = chromium_path()
     if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("there is no Chromium: install Debian's package `chromium`")
-        pytest.skip("NOT TESTED: there is no Chromium on this machine; Debian's package is `chromium`")
+        not_tested("there is no Chromium on this machine (Debian: chromium): no page was seen in a browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser

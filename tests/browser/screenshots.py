@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from tests.browser.conftest import enter
-from tests.browser.stack import Stack
+from tests.browser.stack import Stack, chromium_path
 
 IMAGES = Path("docs/images")
 SECRET = "ghp_" + "Q7w2E9r4T1y6U3i8O5p0A7s2D9f4G1h6J3k8"
@@ -27,7 +26,7 @@ NARROW: ViewportSize = {"width": 400, "height": 860}
 
 def main() -> int:
     """Take them all; returns 1 where there is no Chromium."""
-    path = shutil.which("chromium") or shutil.which("google-chrome")
+    path = chromium_path()
     if path is None:
         print("there is no Chromium: install Debian's package `chromium`", file=sys.stderr)
         return 1

@@ -122,6 +122,11 @@ class Stack:
         return found
 
 
+def chromium_path() -> str | None:
+    """Return the browser of this machine, None where there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
 def until(look: Callable[[], Any], what: str, seconds: float = 20) -> Any:
     """Poll until something is true: for what happens in other processes."""
     deadline = time.monotonic() + seconds
