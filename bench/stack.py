@@ -128,8 +128,8 @@ def _without_ext_proc(path: Path) -> None:
     static = config["static_resources"]
     # Without the filter nobody would decide on a CONNECT.
     static["listeners"] = [one for one in static["listeners"] if one["name"] in {"http", "https"}]
-    for listener in static["listeners"]:
-        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    for chain in (chain for listener in static["listeners"] for chain in listener["filter_chains"]):
+        manager = chain["filters"][0]["typed_config"]
         manager["http_filters"] = [one for one in manager["http_filters"] if not one["name"].endswith("ext_proc")]
         manager["access_log"] = [one for one in manager["access_log"] if not one["name"].endswith("http_grpc")]
         manager["route_config"]["validate_clusters"] = False  # they come from a file of their own, later

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -153,11 +153,24 @@ def _host_and_port(address: str) -> str:
 
 Address = Annotated[str, AfterValidator(_host_and_port)]
 
+WORKER: Final = "{worker}"
+"""What stands for a worker's number, from 0 on, in the addresses of `listen`."""
+
+
+def _listen(address: str) -> str:
+    if re.search(r"[{}]", address.replace(WORKER, "")):
+        raise ValueError(f"expected no braces but those of {WORKER}")
+    return address
+
+
+Listen = Annotated[str, AfterValidator(_listen)]
+
 
 class Settings(_Model):
     """The whole file."""
 
-    listen: list[str] = Field(["unix:/run/extproc/ext_proc.sock"], min_length=1)
+    listen: list[Listen] = Field(["unix:/run/extproc/{worker}.sock"], min_length=1)
+    workers: int = Field(1, ge=1, le=64, description="Processes, each at its own socket: {worker} is its number.")
     operations: Address = "0.0.0.0:9464"
     policy: Path
     rule_cache: Path = Path("rule-cache")
@@ -175,6 +188,18 @@ class Settings(_Model):
     console: ConsoleSettings = ConsoleSettings()
     notifications: NotificationSettings = NotificationSettings()
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _workers_are_apart(self) -> Self:
+        if self.workers > 1 and (shared := [one for one in self.listen if WORKER not in one]):
+            raise ValueError(
+                f"listen: {shared[0]!r}: with several workers expected {WORKER} in it, the worker's number"
+            )
+        return self
+
+    def listen_of(self, worker: int) -> list[str]:
+        """Return the addresses of a worker."""
+        return [one.replace(WORKER, str(worker)) for one in self.listen]
 
     def places(self, base: Path) -> Places:
         """Return where things are kept, for settings in the folder `base`."""

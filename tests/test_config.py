@@ -43,9 +43,29 @@ def with_issuer(entry: str) -> str:
     return re.sub(r"(?s)  - kind: oidc.*?\n(?=credentials)", entry, PLAIN)
 
 
+def test_each_worker_has_addresses_of_its_own(tmp_path: Path) -> None:
+    found = load(
+        tmp_path, PLAIN + 'workers: 2\nlisten: ["unix:a-{worker}.sock", "unix:/run/{worker}/b.sock"]\n'
+    ).settings
+    assert found.listen_of(1) == ["unix:a-1.sock", "unix:/run/1/b.sock"]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("workers: 0", "workers: Input should be greater than or equal to 1"),
+        ("workers: 65", "workers: "),
+        ('workers: 2\nlisten: ["unix:a.sock"]', "listen: 'unix:a.sock': with several workers expected {worker} in it"),
+        ('listen: ["unix:{workers}.sock"]', "expected no braces but those of {worker}"),
+    ],
+)
+def test_workers_that_would_share_an_address_are_told(tmp_path: Path, more: str, told: str) -> None:
+    assert told in fault(tmp_path, f"{PLAIN}{more}\n")
+
+
 def test_a_plain_file_has_the_defaults(tmp_path: Path) -> None:
     found = load(tmp_path)
-    assert found.settings.listen == ["unix:/run/extproc/ext_proc.sock"]
+    assert (found.settings.workers, found.settings.listen_of(0)) == (1, ["unix:/run/extproc/0.sock"])
     assert found.settings.operations == "0.0.0.0:9464"
     assert found.base / found.settings.rule_cache == tmp_path / "rule-cache"
     assert found.policy.masking == MaskingPolicy()

@@ -36,6 +36,8 @@ class Ports:
     admin: int = 9901
     console: int = 8088
     proxy: int = 3128
+    proxy_https: int = 3129
+    envoy_ops: int = 9465
 
     @property
     def issuer_url(self) -> str:
@@ -68,6 +70,7 @@ def prepare(state: Path, ports: Ports, upstream: str, *, now: float, policy: Pat
     (state / "gateway.yaml").write_text(yaml.safe_dump(_gateway(ports), sort_keys=False))
     (state / "envoy.yaml").write_text(yaml.safe_dump(_envoy(state, ports), sort_keys=False))
     (state / "upstreams.yaml").write_text(yaml.safe_dump(_upstreams(host, port), sort_keys=False))
+    (state / "workers.yaml").write_text(yaml.safe_dump(_workers(), sort_keys=False))
     for file, leaf in (("tls.yaml", "tls"), ("proxy-tls.yaml", "proxy")):
         (state / file).write_text(yaml.safe_dump(_tls(state, file, leaf), sort_keys=False))
 
@@ -116,18 +119,46 @@ def _envoy(state: Path, ports: Ports) -> dict[str, Any]:
     """Return the production configuration with this machine's addresses and paths."""
     config = _read("envoy.yaml")
     config["admin"]["address"]["socket_address"]["port_value"] = ports.admin
-    config["dynamic_resources"]["cds_config"]["path_config_source"]["path"] = str(state / "upstreams.yaml")
+    _moved(config["dynamic_resources"]["cds_config"], state)
     static = config["static_resources"]
     listeners = {listener["name"]: listener for listener in static["listeners"]}
-    for name, port in (("http", ports.http), ("https", ports.https), ("proxy", ports.proxy)):
+    addresses = {
+        "http": ports.http,
+        "https": ports.https,
+        "proxy": ports.proxy,
+        "proxy-https": ports.proxy_https,
+        "operations": ports.envoy_ops,
+    }
+    for name, port in addresses.items():
         listeners[name]["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
-    for name, file in (("https", "tls.yaml"), ("intercepted", "proxy-tls.yaml")):
-        tls = listeners[name]["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
-        secret = tls["tls_certificate_sds_secret_configs"][0]
-        secret["sds_config"]["path_config_source"]["path"] = str(state / file)
-    service = next(cluster for cluster in static["clusters"] if cluster["name"] == "ext_proc")
-    endpoint = service["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-    endpoint["address"]["pipe"]["path"] = SOCKET
+    for listener in listeners.values():
+        for chain in listener["filter_chains"]:
+            if "transport_socket" in chain:
+                tls = chain["transport_socket"]["typed_config"]["common_tls_context"]
+                _moved(tls["tls_certificate_sds_secret_configs"][0]["sds_config"], state)
+    clusters = {cluster["name"]: cluster for cluster in static["clusters"]}
+    _moved(clusters["ext_proc"]["eds_cluster_config"]["eds_config"], state)
+    _endpoint(clusters["admin"]["load_assignment"])["address"]["socket_address"]["port_value"] = ports.admin
+    return config
+
+
+def _moved(source: dict[str, Any], state: Path) -> None:
+    """Let Envoy read a file of the state directory in place of the one of the same name in /etc/envoy."""
+    path = source["path_config_source"]
+    path["path"] = str(state / Path(path["path"]).name)
+
+
+def _endpoint(assignment: dict[str, Any]) -> dict[str, Any]:
+    endpoint: dict[str, Any] = assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    return endpoint
+
+
+def _workers() -> dict[str, Any]:
+    """Return the one worker of the development gateway."""
+    config = _read("workers.yaml")
+    (assignment,) = config["resources"]
+    del assignment["endpoints"][0]["lb_endpoints"][1:]
+    _endpoint(assignment)["address"]["pipe"]["path"] = SOCKET
     return config
 
 
@@ -139,8 +170,7 @@ def _upstreams(host: str, port: int) -> dict[str, Any]:
         for protocol in cluster["typed_extension_protocol_options"].values():
             del protocol["auto_config"]  # it negotiates by ALPN, so it needs TLS
             protocol["explicit_http_config"] = {"http_protocol_options": {}}
-        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-        endpoint["address"]["socket_address"] = {"address": host, "port_value": port}
+        _endpoint(cluster["load_assignment"])["address"]["socket_address"] = {"address": host, "port_value": port}
     return config
 
 
@@ -149,6 +179,7 @@ def _tls(state: Path, file: str, leaf: str) -> dict[str, Any]:
     certificate = config["resources"][0]["tls_certificate"]
     certificate["certificate_chain"]["filename"] = str(state / "ca" / f"{leaf}.crt")
     certificate["private_key"]["filename"] = str(state / "ca" / f"{leaf}.key")
+    certificate["watched_directory"]["path"] = str(state / "ca")
     return config
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import aiohttp
@@ -170,7 +171,7 @@ async def _ready(state: Path, ports: files.Ports, stop: asyncio.Event) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
         for url, expected in (
             (f"http://127.0.0.1:{ports.ops}/readyz", 200),
-            (f"http://127.0.0.1:{ports.admin}/ready", 200),
+            (f"http://127.0.0.1:{ports.envoy_ops}/ready", 200),
             (f"http://127.0.0.1:{ports.console}/healthz", 200),
         ):
             while not stop.is_set() and not await _answers(session, url, expected):
@@ -188,8 +189,7 @@ async def _answers(session: aiohttp.ClientSession, url: str, expected: int) -> b
 
 
 def _check_free(ports: files.Ports, *, demo: bool) -> None:
-    wanted = {ports.http, ports.https, ports.issuer, ports.ops, ports.admin, ports.console, ports.proxy}
-    wanted |= {ports.upstream} if demo else set()
+    wanted = set(asdict(ports).values()) - (set() if demo else {ports.upstream})
     taken = [port for port in sorted(wanted) if not _free(port)]
     if taken:
         raise ConfigError(f"port {', '.join(map(str, taken))} of 127.0.0.1 is in use; is the gateway already running?")

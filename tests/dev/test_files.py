@@ -21,14 +21,15 @@ from extproc.dev.files import Ports, prepare
 from extproc.dev.runner import envoy_binary
 from extproc.endpoint import Upstream
 from extproc.errors import ConfigError
+from extproc.intercepted import DEFAULT_HOSTS
 from extproc.tunnel import INTERCEPTED
 
 NOW = 1_760_000_000.0
 ROOT = Path(__file__).parent.parent.parent
 ENVOY = ROOT / "envoy"
 UPSTREAM = "http://127.0.0.1:8090"
-NAMES = ("envoy.yaml", "upstreams.yaml", "tls.yaml", "proxy-tls.yaml")
-PORTS = Ports(http=1, https=2, issuer=3, upstream=4, ops=5, admin=6, console=7, proxy=8)
+NAMES = ("envoy.yaml", "upstreams.yaml", "workers.yaml", "tls.yaml", "proxy-tls.yaml")
+PORTS = Ports(http=1, https=2, issuer=3, upstream=4, ops=5, admin=6, console=7, proxy=8, proxy_https=9, envoy_ops=10)
 
 Path_ = tuple[str | int, ...]
 
@@ -68,11 +69,11 @@ def changes(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
 
 def test_the_rendered_listeners_differ_only_in_addresses_and_paths(state: Path) -> None:
     found = changes(PRODUCTION["envoy.yaml"], loaded(state / "envoy.yaml"))
-    static, pipe = "static_resources", "load_assignment.endpoints.0.lb_endpoints.0.endpoint.address.pipe.path"
-    listeners, tls = f"{static}.listeners", "filter_chains.0.transport_socket.typed_config.common_tls_context"
+    static, address = "static_resources", "load_assignment.endpoints.0.lb_endpoints.0.endpoint.address.socket_address"
+    listeners, tls = f"{static}.listeners", "transport_socket.typed_config.common_tls_context"
     secret = f"{tls}.tls_certificate_sds_secret_configs.0.sds_config.path_config_source.path"
     assert [one["name"] for one in PRODUCTION["envoy.yaml"][static]["listeners"]] == [
-        *("http", "https", "proxy", "intercepted")
+        *("http", "https", "proxy", "proxy-https", "operations", "intercepted")
     ]
     assert {place: new for place, (_, new) in found.items()} == {
         "admin.address.socket_address.port_value": 6,
@@ -81,12 +82,25 @@ def test_the_rendered_listeners_differ_only_in_addresses_and_paths(state: Path) 
         f"{listeners}.0.address.socket_address.port_value": 1,
         f"{listeners}.1.address.socket_address.address": "127.0.0.1",
         f"{listeners}.1.address.socket_address.port_value": 2,
-        f"{listeners}.1.{secret}": str(state / "tls.yaml"),
+        f"{listeners}.1.filter_chains.0.{secret}": str(state / "tls.yaml"),
+        f"{listeners}.1.filter_chains.1.{secret}": str(state / "proxy-tls.yaml"),
         f"{listeners}.2.address.socket_address.address": "127.0.0.1",
         f"{listeners}.2.address.socket_address.port_value": 8,
-        f"{listeners}.3.{secret}": str(state / "proxy-tls.yaml"),
-        f"{static}.clusters.2.{pipe}": files.SOCKET,
+        f"{listeners}.3.address.socket_address.address": "127.0.0.1",
+        f"{listeners}.3.address.socket_address.port_value": 9,
+        f"{listeners}.3.filter_chains.0.{secret}": str(state / "tls.yaml"),
+        f"{listeners}.4.address.socket_address.address": "127.0.0.1",
+        f"{listeners}.4.address.socket_address.port_value": 10,
+        f"{listeners}.5.filter_chains.0.{secret}": str(state / "proxy-tls.yaml"),
+        f"{static}.clusters.2.eds_cluster_config.eds_config.path_config_source.path": str(state / "workers.yaml"),
+        f"{static}.clusters.3.{address}.port_value": 6,
     }
+
+
+def test_the_development_gateway_has_one_worker(state: Path) -> None:
+    (assignment,) = loaded(state / "workers.yaml")["resources"]
+    assert assignment["cluster_name"] == "ext_proc"
+    assert assignment["endpoints"] == [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": files.SOCKET}}}}]}]
 
 
 def test_the_rendered_clusters_keep_their_names_and_differ_only_in_address_and_transport(state: Path) -> None:
@@ -108,6 +122,7 @@ def test_the_rendered_certificates_are_the_dev_cas(state: Path, name: str, leaf:
     assert {place.rpartition("tls_certificate.")[2]: new for place, (_, new) in found.items()} == {
         "certificate_chain.filename": str(state / "ca" / f"{leaf}.crt"),
         "private_key.filename": str(state / "ca" / f"{leaf}.key"),
+        "watched_directory.path": str(state / "ca"),
     }
     assert (state / "ca" / f"{leaf}.crt").exists()
 
@@ -183,7 +198,11 @@ def validate_whole(folder: Path) -> None:
     validate(folder)
     whole = loaded(folder / "envoy.yaml")
     static = whole["static_resources"]
-    for name in NAMES[1:]:
+    (workers,) = loaded(folder / "workers.yaml")["resources"]
+    service = next(one for one in static["clusters"] if one["name"] == "ext_proc")
+    del service["eds_cluster_config"], workers["@type"]
+    service |= {"type": "STATIC", "load_assignment": workers}
+    for name in sorted({*NAMES} - {"envoy.yaml", "workers.yaml"}):
         found = loaded(folder / name)["resources"]
         kind = "clusters" if name == "upstreams.yaml" else "secrets"
         static.setdefault(kind, []).extend({key: one[key] for key in one if key != "@type"} for one in found)
@@ -214,6 +233,7 @@ def test_envoy_accepts_the_production_files(tmp_path: Path) -> None:
     [
         ("envoy.yaml", "failure_mode_allow"),
         ("upstreams.yaml", "connect_timeout"),
+        ("workers.yaml", "lb_endpoints"),
         ("tls.yaml", "private_key"),
         ("proxy-tls.yaml", "private_key"),
     ],
@@ -268,15 +288,40 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
 def test_every_way_in_but_the_proxy_has_the_same_http_connection_manager_and_nothing_beside_it() -> None:
     listeners = PRODUCTION["envoy.yaml"]["static_resources"]["listeners"]
     assert [(one["name"], len(one["filter_chains"])) for one in listeners] == [
-        *(("http", 1), ("https", 1), ("proxy", 1), ("intercepted", 2))
+        *(("http", 1), ("https", 2), ("proxy", 1), ("proxy-https", 1), ("operations", 1), ("intercepted", 2))
     ]
     assert managers()[0]["@type"].endswith(".HttpConnectionManager")
-    assert [manager == managers()[0] for manager in managers()] == [True] * 4
+    assert [manager == managers()[0] for manager in managers()] == [True] * 5
+    assert managers_of("proxy-https") == managers_of("proxy")
     assert not any("default_filter_chain" in one for one in listeners)
 
 
+def test_clients_that_dns_leads_here_are_shown_the_certificate_of_the_host_they_ask_for() -> None:
+    _, https, _, proxy_https, _, intercepted = PRODUCTION["envoy.yaml"]["static_resources"]["listeners"]
+    own, transparent = https["filter_chains"]
+    assert "filter_chain_match" not in own
+    assert transparent["filter_chain_match"] == {"server_names": list(DEFAULT_HOSTS)}
+    assert transparent["transport_socket"] == intercepted["filter_chains"][0]["transport_socket"]
+    assert proxy_https["filter_chains"][0]["transport_socket"] == own["transport_socket"]
+
+
+def test_who_reaches_the_port_of_operations_learns_whether_envoy_is_ready_and_its_numbers_and_nothing_else() -> None:
+    (manager,) = managers_of("operations")
+    assert filters_of(manager) == ["health_check", "router"]
+    metrics, rest = routes_of(manager)
+    assert metrics["match"] == {
+        "path": "/stats/prometheus", "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]
+    }  # fmt: skip
+    assert metrics["route"] == {"cluster": "admin", "timeout": "10s"}
+    assert (rest["match"], rest["direct_response"]) == ({"prefix": "/"}, {"status": 404})
+    ready = manager["http_filters"][0]["typed_config"]
+    assert ready["pass_through_mode"] is False
+    assert ready["cluster_min_healthy_percentages"] == {"ext_proc": {"value": 1}}
+    assert PRODUCTION["envoy.yaml"]["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
+
+
 def test_what_is_inside_a_tunnel_is_read_whether_it_is_encrypted_or_not() -> None:
-    listener = PRODUCTION["envoy.yaml"]["static_resources"]["listeners"][3]
+    listener = PRODUCTION["envoy.yaml"]["static_resources"]["listeners"][5]
     assert listener["internal_listener"] == {}
     assert "address" not in listener
     assert {chain["name"]: chain["filter_chain_match"] for chain in listener["filter_chains"]} == {
@@ -285,7 +330,7 @@ def test_what_is_inside_a_tunnel_is_read_whether_it_is_encrypted_or_not() -> Non
     }
     assert ["transport_socket" in chain for chain in listener["filter_chains"]] == [True, False]
     tls = [one["common_tls_context"] for one in objects(PRODUCTION["envoy.yaml"]) if "common_tls_context" in one]
-    assert len(tls) == 2
+    assert len(tls) == 4
     assert {one["tls_params"]["tls_minimum_protocol_version"] for one in tls} == {"TLSv1_2"}
 
 
@@ -359,7 +404,7 @@ def test_only_a_decided_connect_finds_its_way_and_everything_else_at_the_proxy_e
     removed = proxy()["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
     assert {"remove_on_match": {"key_matcher": {"prefix": "x-gateway-", "ignore_case": True}}} in removed
     clusters = {one["name"] for one in PRODUCTION["envoy.yaml"]["static_resources"]["clusters"]}
-    assert clusters == ways | {"ext_proc"}
+    assert clusters == ways | {"ext_proc", "admin"}
     # No exchange may name one of these where it goes.
     assert not clusters & {one["name"] for one in PRODUCTION["upstreams.yaml"]["resources"]}
 
@@ -369,10 +414,11 @@ def test_nothing_switches_the_filter_off_or_the_protocol_over_but_connect_at_the
     for name in NAMES:
         config = copy.deepcopy(PRODUCTION[name])
         if name == "envoy.yaml":
-            manager = config["static_resources"]["listeners"][2]["filter_chains"][0]["filters"][0]["typed_config"]
-            assert manager.pop("upgrade_configs") == [{"upgrade_type": "CONNECT"}]
-            for route in routes_of(manager)[:2]:
-                assert route["route"].pop("upgrade_configs") == [{"upgrade_type": "CONNECT", "connect_config": {}}]
+            for listener in config["static_resources"]["listeners"][2:4]:
+                manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+                assert manager.pop("upgrade_configs") == [{"upgrade_type": "CONNECT"}]
+                for route in routes_of(manager)[:2]:
+                    assert route["route"].pop("upgrade_configs") == [{"upgrade_type": "CONNECT", "connect_config": {}}]
         assert not {key for one in objects(config) for key in one} & weakening
 
 

@@ -668,8 +668,10 @@ async def test_an_upstream_that_is_down_is_a_clean_503(held: Inside) -> None:
 def _set_modes(**modes: str) -> Callable[[dict[str, Any]], None]:
     def change(config: dict[str, Any]) -> None:
         for listener in config["static_resources"]["listeners"]:
-            [manager] = listener["filter_chains"][0]["filters"]
-            manager["typed_config"]["http_filters"][0]["typed_config"]["processing_mode"].update(modes)
+            for chain in listener["filter_chains"]:
+                ext_proc = chain["filters"][0]["typed_config"]["http_filters"][0]["typed_config"]
+                if "processing_mode" in ext_proc:
+                    ext_proc["processing_mode"].update(modes)
 
     return change
 

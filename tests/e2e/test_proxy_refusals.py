@@ -230,7 +230,7 @@ async def test_a_listed_host_is_open_to_those_alone_whom_policy_names(gateway: G
 
 
 @pytest.mark.parametrize("name", ["x-gateway-upstream", "X-Gateway-Upstream"])
-@pytest.mark.parametrize("cluster", ["tunnel", "intercepted", "ext_proc", "api.githubcopilot.com"])
+@pytest.mark.parametrize("cluster", ["tunnel", "intercepted", "ext_proc", "admin", "api.githubcopilot.com"])
 async def test_a_client_cannot_say_where_its_tunnel_leads(gateway: Gateway, name: str, cluster: str) -> None:
     more = [(name, cluster), ("x-gateway-decision-id", "f" * 32), ("x-gateway-door", "none")]
     for host in ("example.com", "127.0.0.1"):

@@ -306,9 +306,10 @@ def leading_to(port: int) -> Callable[[dict[str, Any]], None]:
             *kept,
             {**cluster, "load_assignment": {"cluster_name": "tunnel", "endpoints": endpoints}},
         ]
-        (proxy,) = (one for one in static["listeners"] if one["name"] == "proxy")
-        manager = proxy["filter_chains"][0]["filters"][0]["typed_config"]
-        manager["http_filters"] = [one for one in manager["http_filters"] if "dynamic_forward_proxy" not in one["name"]]
+        for proxy in (one for one in static["listeners"] if one["name"] in {"proxy", "proxy-https"}):
+            manager = proxy["filter_chains"][0]["filters"][0]["typed_config"]
+            kept = [one for one in manager["http_filters"] if "dynamic_forward_proxy" not in one["name"]]
+            manager["http_filters"] = kept
 
     return change
 
