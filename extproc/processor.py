@@ -187,7 +187,10 @@ class Processor:
         metrics: Metrics,
         bounds: Bounds,
         now: Callable[[], float],
+        hand_on: Callable[[bytes], None] = lambda _message: None,
     ) -> None:
+        """Make it; `hand_on` gets what Envoy's access log says of exchanges that another worker may be running."""
+        self._hand_on = hand_on
         self._rules = rules
         self._identities = identities
         self._credentials = credentials
@@ -391,15 +394,32 @@ class Processor:
     async def access_logs(self, _requests: object, context: _Context) -> bytes:
         """Take Envoy's access log: it says who ended an exchange, and which clients do not get through TLS."""
         while isinstance(message := await _read(context), bytes):
-            for said in wire.decode_log(message):
+            ends = wire.decode_log(message)
+            for said in ends:
                 if isinstance(said, TlsFailed):
                     self._later(self._record_tls_failure(said))
-                    continue
-                decision_id, ended = said
+            if not self._learn(ends):
+                self._hand_on(message)
+        return wire.ACCESS_LOG_REPLY
+
+    def handed_on(self, message: bytes) -> None:
+        """Take what another worker got of Envoy's access log and could not use; what we cannot use either ends here."""
+        try:
+            self._learn(wire.decode_log(message))
+        except WireError as fault:
+            log.warning("another worker handed on what is no access log", extra={"fields": {"fault": str(fault)}})
+
+    def _learn(self, said: list[tuple[str, Ended] | TlsFailed]) -> bool:
+        """Let exchanges know how they ended; say whether all that is meant are running here."""
+        known = True
+        for one in said:
+            if not isinstance(one, TlsFailed):
+                decision_id, ended = one
                 live = self._live.get(decision_id)
+                known = known and live is not None
                 if live is not None and not live.ended.done():
                     live.ended.set_result(ended)
-        return wire.ACCESS_LOG_REPLY
+        return known
 
     async def _record_tls_failure(self, failure: TlsFailed) -> None:
         token = present([], path="", connect_authorization=failure.connect.authorization.reveal())

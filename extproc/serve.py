@@ -44,32 +44,37 @@ from extproc.operations import make_app, watch
 from extproc.processor import Bounds, Processor, exchange_id
 from extproc.recorder import recording
 from extproc.recording.session import Sessions
+from extproc.relative import short
 from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.server import Server
+from extproc.siblings import Siblings
 from extproc.spool.spool import Spool
 from extproc.store.sqlite_approvals import SqliteApprovals
 
 log = logging.getLogger("extproc.serve")
 
 
-async def serve(config: Config, environ: Mapping[str, str]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+async def serve(config: Config, environ: Mapping[str, str], worker: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; `worker` is the number of one of several (`extproc.workers`)."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(config, environ):
-        log.info("serving", extra={"fields": {"listen": config.settings.listen, "pid": os.getpid()}})
+    async with running(config, environ, worker):
+        listen = config.settings.listen_of(worker or 0)
+        log.info("serving", extra={"fields": {"listen": listen, "pid": os.getpid()}})
         await stop.wait()
         log.info("draining")
     log.info("stopped")
 
 
 @asynccontextmanager
-async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[None]:
+async def running(config: Config, environ: Mapping[str, str], worker: int | None = None) -> AsyncIterator[None]:
     """Run the service; leaving drains it."""
     clock = steady_clock()
+    number = worker or 0
+    siblings = None if worker is None else Siblings(config.socket_folder, worker, config.settings.workers)
     async with AsyncExitStack() as stack:
         metrics = _metrics(config, environ)
         # No cookies and no proxy of the environment: what is asked here decides who gets in and with what credential.
@@ -87,7 +92,9 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
         stack.push_async_callback(credentials.aclose)
         instance = exchange_id(clock())
         recorded = await stack.enter_async_context(
-            recording(config.places, epoch=instance, worker="0", session=session, now=clock, wrote=metrics.wrote)
+            recording(
+                config.places, epoch=instance, worker=str(number), session=session, now=clock, wrote=metrics.wrote
+            )
         )
         limits = config.settings.limits
         approvals = SqliteApprovals(config.places.approvals, instance=instance, now=clock())
@@ -122,18 +129,21 @@ async def running(config: Config, environ: Mapping[str, str]) -> AsyncIterator[N
             metrics=metrics,
             bounds=bounds,
             now=clock,
+            **({} if siblings is None else {"hand_on": siblings.tell}),
         )
+        if siblings is not None:
+            stack.enter_context(siblings.listening(processor.handed_on))
         app = make_app(metrics, lambda: _fault(processor, recorded.spool), state)
         operations = web.AppRunner(app, access_log=None)
         await operations.setup()
         # It goes after the server, so that it tells of the drain.
         stack.push_async_callback(operations.cleanup)
-        server = Server(processor, bounds, addresses=_sockets(config))
+        server = Server(processor, bounds, addresses=_sockets(config, number))
         await server.start()
         stack.push_async_callback(server.stop)
         for task in (server.watch(), watch(metrics, state)):
             stack.callback(asyncio.create_task(task).cancel)
-        await _listen(operations, config.settings.operations)
+        await _listen(operations, config, worker)
         yield
 
 
@@ -204,15 +214,14 @@ def _notifier(config: Config, session: aiohttp.ClientSession, clock: Callable[[]
     return Notifier(found, settings.link)
 
 
-def _sockets(config: Config) -> list[str]:
-    """Return the addresses to listen on; a relative socket is in the settings file's folder."""
+def _sockets(config: Config, worker: int) -> list[str]:
+    """Return the addresses a worker listens on; a relative socket is in the settings file's folder."""
     addresses = []
-    for address in config.settings.listen:
+    for address in config.settings.listen_of(worker):
         if address.startswith("unix:"):
-            # Relative to where we run, since a socket's path has at most 107 bytes.
-            path = Path(os.path.relpath(config.base / address.removeprefix("unix:")))
+            path = config.base / address.removeprefix("unix:")
             clear_socket(path)
-            addresses.append(f"unix:{path}")
+            addresses.append(f"unix:{short(path)}")
         else:
             addresses.append(address)
     return addresses
@@ -234,9 +243,28 @@ def clear_socket(path: Path) -> None:
         raise ConfigError(f"listen: cannot use {path}: {failure.strerror}") from failure
 
 
-async def _listen(operations: web.AppRunner, address: str) -> None:
+async def _listen(operations: web.AppRunner, config: Config, worker: int | None) -> None:
+    """Listen on the address of the settings; one of several workers does so for who supervises it."""
+    if worker is None:
+        await listen_on(operations, config.settings.operations)
+        return
+    path = operations_socket(config, worker)
+    clear_socket(path)
+    try:
+        await web.UnixSite(operations, short(path)).start()
+    except OSError as failure:
+        raise ConfigError(f"listen: cannot listen on {path}: {failure.strerror}") from failure
+
+
+async def listen_on(operations: web.AppRunner, address: str) -> None:
+    """Serve at HOST:PORT; raises ConfigError."""
     host, _, port = address.rpartition(":")
     try:
         await web.TCPSite(operations, host, int(port)).start()
     except OSError as failure:
         raise ConfigError(f"operations: cannot listen on {address}: {failure.strerror}") from failure
+
+
+def operations_socket(config: Config, worker: int) -> Path:
+    """Return where one of several workers tells how it is."""
+    return config.socket_folder / f"operations-{worker}.sock"

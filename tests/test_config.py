@@ -44,10 +44,10 @@ def with_issuer(entry: str) -> str:
 
 
 def test_each_worker_has_addresses_of_its_own(tmp_path: Path) -> None:
-    found = load(
-        tmp_path, PLAIN + 'workers: 2\nlisten: ["unix:a-{worker}.sock", "unix:/run/{worker}/b.sock"]\n'
-    ).settings
-    assert found.listen_of(1) == ["unix:a-1.sock", "unix:/run/1/b.sock"]
+    listen = '["unix:run/a-{worker}.sock", "unix:/run/b/{worker}.sock"]'
+    found = load(tmp_path, f"{PLAIN}workers: 2\nlisten: {listen}\n")
+    assert found.settings.listen_of(1) == ["unix:run/a-1.sock", "unix:/run/b/1.sock"]
+    assert found.socket_folder == tmp_path / "run"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,13 @@ def test_each_worker_has_addresses_of_its_own(tmp_path: Path) -> None:
     [
         ("workers: 0", "workers: Input should be greater than or equal to 1"),
         ("workers: 65", "workers: "),
-        ('workers: 2\nlisten: ["unix:a.sock"]', "listen: 'unix:a.sock': with several workers expected {worker} in it"),
+        ('workers: 2\nlisten: ["unix:a.sock"]', "'unix:a.sock': with several workers expected unix:PATH with {worker}"),
+        pytest.param(
+            'workers: 2\nlisten: ["unix:{worker}/a"]',
+            "'unix:{worker}/a': with several workers expected unix:PATH",
+            id="in the folder",
+        ),
+        ('workers: 2\nlisten: ["127.0.0.1:900{worker}"]', "'127.0.0.1:900{worker}': with several workers"),
         ('listen: ["unix:{workers}.sock"]', "expected no braces but those of {worker}"),
     ],
 )

@@ -98,6 +98,7 @@ class Outside:
         self.writable = asyncio.Event()
         self.writable.set()
         self.verified = asyncio.Event()
+        self.handed_on: list[bytes] = []
 
     def cached(self, token: Secret) -> Principal | None:
         return None
@@ -175,6 +176,7 @@ async def envoy(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
         metrics=Metrics(),
         bounds=bounds,
         now=lambda: clock[0],
+        hand_on=outside.handed_on.append,
     )
     address = f"unix:{tmp_path}/s"
     server = Server(processor, BOUNDS, addresses=[address])
@@ -390,6 +392,49 @@ async def test_open_tunnels_are_closed_and_recorded_when_the_gateway_stops(envoy
     await envoy.processor.drain()
     entry = await envoy.outside.closing()
     assert (entry["outcome"], entry["error"]["code"]) == ("interrupted", Code.GATEWAY_DRAINING)
+
+
+# --- what other workers are told and know -----------------------------------------------------------------------------
+
+
+HUNG_UP = log_data.ResponseFlags(downstream_connection_termination=True)
+
+
+async def test_how_an_exchange_of_another_worker_ended_is_handed_on_as_it_came(envoy: Envoy) -> None:
+    call = await opened(envoy)
+    (opening,) = envoy.outside.openings
+    elsewhere, ours = http_log("0" * 32, 1, 2, HUNG_UP), http_log(opening["id"], 11, 22, HUNG_UP)
+    await envoy.log(elsewhere)
+    await envoy.log(ours)
+    await call.done_writing()
+    await envoy.outside.closing()
+    assert envoy.outside.handed_on == [bytes(elsewhere)]
+
+
+async def test_what_another_worker_hands_on_ends_an_exchange_of_ours(envoy: Envoy) -> None:
+    call = await opened(envoy)
+    (opening,) = envoy.outside.openings
+    envoy.processor.handed_on(bytes(http_log(opening["id"], 11, 22, HUNG_UP)))
+    await call.done_writing()
+    assert (await envoy.outside.closing())["tunnelled"] == {"received": 11, "sent": 22}
+
+
+async def test_what_was_handed_on_and_nobody_knows_goes_no_further(
+    envoy: Envoy, caplog: pytest.LogCaptureFixture
+) -> None:
+    envoy.processor.handed_on(bytes(http_log("0" * 32, 1, 2, HUNG_UP)))
+    envoy.processor.handed_on(b"\xff")
+    assert envoy.outside.handed_on == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_tls_that_failed_is_recorded_by_who_was_told_and_by_nobody_else(envoy: Envoy) -> None:
+    message = tls_log(BASIC)
+    envoy.processor.handed_on(bytes(message))
+    await envoy.log(message)
+    await envoy.outside.closing()
+    await envoy.processor.drain()
+    assert (len(envoy.outside.closings), envoy.outside.handed_on) == (1, [])
 
 
 # --- TLS inside ------------------------------------------------------------------------------------------------------

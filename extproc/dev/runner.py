@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import importlib.metadata
 import shlex
 import shutil
@@ -21,6 +20,7 @@ import aiohttp
 from extproc.certificates import operations as certificates
 from extproc.dev import files, idp, keys, upstream, users, web
 from extproc.errors import ConfigError, ExtprocError
+from extproc.processes import end_with_parent
 
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 40.0
@@ -137,7 +137,7 @@ async def _supervise(name: str, command: list[str], state: Path) -> None:
             raise StartFailed(f"{name} keeps ending; see {state / 'logs' / name}.log")
         with (state / "logs" / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *command, cwd=state, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent
+                *command, cwd=state, stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent
             )
         try:
             code = await process.wait()
@@ -146,12 +146,6 @@ async def _supervise(name: str, command: list[str], state: Path) -> None:
         if name in {"serve", "console"} and code == 2:
             raise StartFailed(f"{name} refused its configuration; see {state / 'logs' / name}.log")
         await asyncio.sleep(_RESTART_SECONDS)
-
-
-def _end_with_parent() -> None:
-    # PR_SET_PDEATHSIG of prctl(2): if this runner is killed, no process of it holds the ports. Linux only.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from extproc.dev import files, keys, runner, users
+from extproc.processes import end_with_parent
 from extproc.signin.profile import Profile
 from extproc.store.port import Search
 from extproc.store.sqlite_archive import SqliteArchive
@@ -66,7 +67,7 @@ class Product:
             self._process = subprocess.Popen(  # noqa: S603
                 command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 # A test run that is killed leaves no gateway behind.
-                preexec_fn=runner._end_with_parent,  # noqa: PLW1509 - no thread runs yet when the session begins
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - no thread runs yet when the session begins
             )  # fmt: skip
         until(self._is_ready, "the gateway's `ready`", READY_SECONDS, self.logs)
 

@@ -1,0 +1,1 @@
+"""What the image's build needs beside the Dockerfile."""
