@@ -20,7 +20,7 @@ import aiohttp
 from aiohttp import web
 
 from extproc.config import Config
-from extproc.errors import ConfigError
+from extproc.errors import ConfigError, ExtprocError
 from extproc.metrics_shared import FOLDER_VARIABLE
 from extproc.processes import end_with_parent
 from extproc.relative import short
@@ -33,9 +33,15 @@ _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
 """What a worker may take beyond its drain: closing records, shipping, witnesses (docs/configuration.md, Operations)."""
 
-_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)
+"""Before each start of a worker that keeps dying. Then the service ends, for whoever supervises it to see."""
+
 _LIVED_SECONDS: Final = 60.0
 """After so long a worker's death is not taken for the next one of a row."""
+
+_LOOK_SECONDS: Final = 5.0
+_SILENT_LOOKS: Final = 6
+"""Looks in a row at which a worker does not say that it lives, before it is killed: it hangs."""
 
 _CONFIGURATION: Final = 2
 """The exit code of a worker that cannot use its configuration; it has said why."""
@@ -44,8 +50,8 @@ _CONFIGURATION: Final = 2
 async def supervise(config: Config, path: Path, environ: Mapping[str, str]) -> None:
     """Run the workers of the settings file at `path` until SIGTERM or SIGINT, then drain them.
 
-    One that dies is started again. Raises ConfigError where the address of `operations` cannot be used, and where a
-    worker cannot use its configuration.
+    One that dies or hangs is started again. Raises ConfigError where the address of `operations` cannot be used, and
+    where a worker cannot use its configuration; ExtprocError where one keeps dying.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -53,7 +59,12 @@ async def supervise(config: Config, path: Path, environ: Mapping[str, str]) -> N
         loop.add_signal_handler(number, stop.set)
     environ = {FOLDER_VARIABLE: str(config.socket_folder / "metrics"), **environ}
     async with AsyncExitStack() as stack:
-        workers = [Worker(config, path, number, environ) for number in range(config.settings.workers)]
+        command = [sys.executable, "-m", "extproc", "serve", "--config", str(path), "--worker"]
+        stop_seconds = config.settings.limits.drain_seconds + _STOP_SECONDS
+        workers = [
+            Worker(number, [*command, str(number)], environ, operations_socket(config, number), stop_seconds)
+            for number in range(config.settings.workers)
+        ]
         for worker in workers:
             stack.push_async_callback(worker.aclose)
         operations = web.AppRunner(make_app(workers), access_log=None)
@@ -99,18 +110,29 @@ class Answer(NamedTuple):
 class Worker:
     """One worker process, started again when it dies."""
 
-    def __init__(self, config: Config, path: Path, number: int, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        number: int,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        operations: Path,
+        stop_seconds: float,
+        *,
+        pauses: Sequence[float] = _PAUSES,
+        look_seconds: float = _LOOK_SECONDS,
+    ) -> None:
         self.number = number
-        self._command = [sys.executable, "-m", "extproc", "serve", "--config", str(path), "--worker", str(number)]
+        self._command = command
         self._environ = environ
-        self._stop_seconds = config.settings.limits.drain_seconds + _STOP_SECONDS
+        self._stop_seconds = stop_seconds
+        self._pauses = pauses
+        self._look_seconds = look_seconds
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(short(operations_socket(config, number))),
-            timeout=aiohttp.ClientTimeout(total=_ASK_SECONDS),
+            connector=aiohttp.UnixConnector(short(operations)), timeout=aiohttp.ClientTimeout(total=_ASK_SECONDS)
         )
 
     async def keep(self) -> None:
-        """Keep it running until cancelled, which drains it; raises ConfigError."""
+        """Keep it running until cancelled, which drains it; raises ConfigError, ExtprocError where it keeps dying."""
         loop = asyncio.get_running_loop()
         row = 0
         while True:
@@ -118,19 +140,33 @@ class Worker:
             code = await self._run()
             if code == _CONFIGURATION:
                 raise ConfigError(f"worker {self.number} cannot use its configuration")
-            row = 0 if loop.time() - began > _LIVED_SECONDS else min(row + 1, len(_PAUSES))
+            row = row if loop.time() - began < _LIVED_SECONDS else 0
+            if row == len(self._pauses):
+                raise ExtprocError(f"worker {self.number} keeps ending, the last time with code {code}")
             log.error("a worker died", extra={"fields": {"worker": self.number, "code": code}})
-            await asyncio.sleep(_PAUSES[max(row - 1, 0)])
+            await asyncio.sleep(self._pauses[row])
+            row += 1
 
     async def _run(self) -> int:
         process = await asyncio.create_subprocess_exec(
             *self._command, env=dict(self._environ), preexec_fn=end_with_parent
         )
+        looking = asyncio.create_task(self._kill_when_it_hangs(process))
         try:
             return await process.wait()
         finally:
+            looking.cancel()
             if process.returncode is None:
                 await self._end(process)
+
+    async def _kill_when_it_hangs(self, process: asyncio.subprocess.Process) -> None:
+        # Envoy gives one that hangs nothing new, but only a start ends what it holds, and gives its core back.
+        silent = 0
+        while silent < _SILENT_LOOKS:
+            await asyncio.sleep(self._look_seconds)
+            silent = silent + 1 if await self.ask("/healthz") is None else 0
+        log.error("a worker hangs", extra={"fields": {"worker": self.number}})
+        process.kill()
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         process.terminate()

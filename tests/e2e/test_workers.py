@@ -141,6 +141,8 @@ async def test_a_worker_that_is_killed_takes_only_its_own_exchanges_along_and_co
             return DONE in await response.content.read()
         except aiohttp.ClientPayloadError:
             return False
+        finally:
+            response.close()
 
     waits = [asyncio.create_task(ended(one)) for one in open_]
     await until(lambda: any(one.done() for one in waits), "the end of the killed worker's exchanges")
@@ -170,6 +172,21 @@ async def test_both_end_in_order_when_the_service_is_told_to(own_gateway: Gatewa
     await stopping
     assert pids(own_gateway) == {}
     assert not list(own_gateway.state.glob("ends-*.sock"))
+
+
+async def test_workers_end_with_their_supervisor_and_the_next_one_takes_their_place(own_gateway: Gateway) -> None:
+    await own_gateway.prepare()
+    await start(own_gateway)
+    before = pids(own_gateway)
+    await own_gateway.kill_service()
+    await until(lambda: pids(own_gateway) == {}, "the end of the workers")
+    await own_gateway.start_service()
+    await both_ready(own_gateway)
+    after = pids(own_gateway)
+    assert after.keys() == {0, 1}
+    assert not set(after.values()) & set(before.values())
+    async with own_gateway.chat() as response:
+        assert response.status == 200
 
 
 async def test_a_configuration_that_no_worker_can_use_is_told_once_and_ends_the_service(own_gateway: Gateway) -> None:
