@@ -150,6 +150,7 @@ class CosmosStore(_Model):
     endpoint: Url
     database: str = "extproc"
     container: str = "recording"
+    approvals_container: str = "approvals"
     key_file: Path | None = None
     preferred_regions: list[str] = []
     endpoint_discovery: bool = True

@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from extproc import stores
 from extproc.approval.waiting import Waiting
 from extproc.config import Config
 from extproc.credentials.provider import Credentials
@@ -49,8 +50,8 @@ from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.server import Server
 from extproc.siblings import Siblings
+from extproc.spool import folders
 from extproc.spool.spool import Spool
-from extproc.store.sqlite_approvals import SqliteApprovals
 
 log = logging.getLogger("extproc.serve")
 
@@ -97,11 +98,18 @@ async def running(config: Config, environ: Mapping[str, str], worker: int | None
             )
         )
         limits = config.settings.limits
-        approvals = SqliteApprovals(config.places.approvals, instance=instance, now=clock())
-        stack.push_async_callback(approvals.aclose)
+        log_name = folders.log_name(config.places.recording.replica, str(number), instance)
+        approvals = stores.approvals_of(config.places, stack, instance=log_name, now=clock)
         notifier = _notifier(config, session, clock)
         stack.push_async_callback(notifier.aclose)
-        waiting = Waiting(approvals, clock, limits.max_waiting, notify=notifier, on_ended=metrics.approval_ended)
+        waiting = Waiting(
+            approvals,
+            clock,
+            limits.max_waiting,
+            poll_seconds=stores.approvals_poll_seconds(config.places),
+            notify=notifier,
+            on_ended=metrics.approval_ended,
+        )
         stack.push_async_callback(waiting.aclose)
         bounds = Bounds(
             max_exchanges=limits.max_exchanges,

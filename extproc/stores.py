@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from extproc.config_recording import CosmosStore as CosmosSection
@@ -13,8 +14,10 @@ from extproc.credentials.source import FileSource
 from extproc.errors import ConfigError, Refused
 from extproc.keys.wrapping_key import load_or_create_wrapping_key, load_wrapping_key
 from extproc.recording.envelope import Envelope
+from extproc.store.approvals_port import Approvals
 from extproc.store.archive_listing import ArchiveListing
 from extproc.store.port import Archive, Eraser, Ledger, Listing, Store
+from extproc.store.sqlite_approvals import SqliteApprovals
 from extproc.store.sqlite_archive import SqliteArchive
 from extproc.store.sqlite_eraser import SqliteEraser
 from extproc.store.sqlite_index import SqliteIndex
@@ -44,6 +47,38 @@ async def store_of(places: Places, stack: AsyncExitStack) -> Store:
         credential = DefaultAzureCredential()
         stack.push_async_callback(credential.close)
     return CosmosStore(settings, credential)
+
+
+def approvals_of(places: Places, stack: AsyncExitStack, *, instance: str | None, now: Callable[[], float]) -> Approvals:
+    """Return the approvals: of all replicas where the store is in Cosmos DB, else of this state directory.
+
+    `instance` is `REPLICA.WORKER.EPOCH` (`extproc.spool.folders.log_name`) for a process that serves: what an earlier
+    process of the same replica and worker left pending is then ended. The stack closes it. Raises StoreUnavailable.
+    """
+    section = places.store.cosmos
+    if section is None:
+        in_file = SqliteApprovals(places.approvals, instance=instance, now=now())
+        stack.push_async_callback(in_file.aclose)
+        return in_file
+    from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
+
+    from extproc.store.cosmos_approvals import CosmosApprovals  # noqa: PLC0415
+
+    settings = replace(cosmos_settings(places, section), container=section.approvals_container)
+    credential = None
+    if settings.key is None:
+        credential = DefaultAzureCredential()
+        stack.push_async_callback(credential.close)
+    approvals = CosmosApprovals(settings, credential, instance=instance, now=now)
+    stack.push_async_callback(approvals.aclose)
+    if instance is not None:
+        approvals.interrupt_orphans()
+    return approvals
+
+
+def approvals_poll_seconds(places: Places) -> float:
+    """Return how often a process that waits asks the store what has ended: each time costs request units."""
+    return 0.25 if places.store.cosmos is None else 1.0
 
 
 def archive_of(places: Places) -> Archive:

@@ -57,7 +57,7 @@ def _needs(i: dict[str, float], developers: int) -> dict[str, float]:
         "memory": memory / _GIB,
         "record": record,
         "waiting": waiting,
-        "approvals": min(waiting, pods * i["workers"]) * 4 * i["ru_poll"],
+        "approvals": min(waiting, pods * i["workers"]) * i["ru_poll"],
         "gb": gb,
         "start": _thousands(record),
         "most": most,

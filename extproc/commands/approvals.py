@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from extproc import stores
 from extproc.approval import change
 from extproc.approval.approval import Approval, Scope, State, Verdict
 from extproc.approval.event import View
@@ -39,7 +41,6 @@ from extproc.errors import ConfigError, ExtprocError
 from extproc.identity.principal import Principal
 from extproc.replay import printable
 from extproc.store.approvals_port import Answers
-from extproc.store.sqlite_approvals import SqliteApprovals
 
 app = typer.Typer(help="See what waits for approval, and answer it.", no_args_is_help=True)
 
@@ -159,11 +160,8 @@ def deny(  # noqa: PLR0917
 
 def _with_store(state: Path, work: Callable[[Answers], Awaitable[T]]) -> T:
     async def run() -> T:
-        store = SqliteApprovals(places_of(state).approvals, instance=None, now=time.time())
-        try:
-            return await work(store)
-        finally:
-            await store.aclose()
+        async with AsyncExitStack() as stack:
+            return await work(stores.approvals_of(places_of(state), stack, instance=None, now=time.time))
 
     return asyncio.run(run())
 

@@ -9,7 +9,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -20,20 +21,19 @@ import uvloop
 from starlette.types import ASGIApp
 
 from extproc import config as config_file
-from extproc import logs
+from extproc import logs, stores
 from extproc.config import Config
 from extproc.console.api.app import make_api
 from extproc.console.app import make_app
 from extproc.console.browser_sessions import BrowserSessions
-from extproc.console.composed import make_console
+from extproc.console.composed import make_console, once
 from extproc.console.connections import HeadsInTime
 from extproc.console.reading import Reading
+from extproc.console.shipping import shipping
 from extproc.console.signing_in import sign_in_of
 from extproc.errors import ConfigError, ExtprocError
 from extproc.identities import verifier_of
 from extproc.serve import steady_clock
-from extproc.store.approvals_port import Answers
-from extproc.store.sqlite_approvals import SqliteApprovals
 
 log = logging.getLogger("extproc.console")
 
@@ -74,14 +74,18 @@ def server_of(app: ASGIApp) -> Server:
 
 async def _serve(config: Config, listening: socket.socket) -> None:
     clock = steady_clock()
-    store = _Store(config.places.approvals, clock)
+    places = config.places
     told = config.settings.console
     # No cookies and no proxy of the environment, as everywhere.
     async with (
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
         verifier_of(config, clock) as keys,
+        AsyncExitStack() as stack,
+        shipping(places, session, clock),
     ):
-        made = make_console(config, store.get, session, clock)
+        # The gateway, which makes the file of approvals, may start later.
+        approvals = once(lambda: stores.approvals_of(places, stack, instance=None, now=clock))
+        made = make_console(config, approvals, session, clock)
 
         def sessions(app: ASGIApp) -> ASGIApp:
             return BrowserSessions(
@@ -97,10 +101,7 @@ async def _serve(config: Config, listening: socket.socket) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
         threading.Thread(target=_keep_up, args=(made.reading,), name="catching-up", daemon=True).start()
-        try:
-            await server.serve(sockets=[listening])
-        finally:
-            await store.aclose()
+        await server.serve(sockets=[listening])
 
 
 def _keep_up(reading: Reading) -> None:
@@ -119,26 +120,6 @@ def _keep_up(reading: Reading) -> None:
             log.warning("the lists cannot catch up", extra={"fields": {"why": why}})
         told = why
         time.sleep(_CATCH_UP_SECONDS)
-
-
-class _Store:
-    """Open the store when it is first needed: the gateway, which makes the file, may start later."""
-
-    def __init__(self, path: Path, now: Callable[[], float]) -> None:
-        self._path = path
-        self._now = now
-        self._opened: SqliteApprovals | None = None
-
-    def get(self) -> Answers:
-        """Return the store; raises StoreUnavailable."""
-        if self._opened is None:
-            self._opened = SqliteApprovals(self._path, instance=None, now=self._now())
-        return self._opened
-
-    async def aclose(self) -> None:
-        """Close what was opened."""
-        if self._opened is not None:
-            await self._opened.aclose()
 
 
 class Server(uvicorn.Server):

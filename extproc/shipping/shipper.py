@@ -89,8 +89,8 @@ class Shipper:
         """Return the seconds since the last checkpoint of this process."""
         return 0.0 if self._own is None else self._own.checkpoint_age
 
-    def start(self, spool: Spool) -> None:
-        """Begin to ship."""
+    def start(self, spool: Spool | None = None) -> None:
+        """Begin to ship; without a spool of this process only what others left."""
         self._spool = spool
         self._task = asyncio.get_running_loop().create_task(self._run())
 

@@ -30,7 +30,8 @@ class Held(Protocol):
     async def granted(self, principal: str, rule_id: str, session: str) -> list[Approval]:
         """Return what was approved for more than once and may cover a request, the newest first, at most 100.
 
-        These are approvals for a window, and those for this session. `extproc.approval.approval.covers` decides.
+        These are approvals for a window, and those for this session, of the last 24 hours at least: no longer window
+        can be given. `extproc.approval.approval.covers` decides.
         """
         ...
 
@@ -41,7 +42,8 @@ class Held(Protocol):
     async def ended(self, after: str | None) -> tuple[str, list[str]]:
         """Return the ids of the approvals that ended after a cursor, by whatever process, and the next cursor.
 
-        None begins now. Meant to be asked a few times a second, once for all that a process waits for.
+        None begins now. They are in no order, and one that ended shortly before the cursor may be among them again.
+        Meant to be asked a few times a second, once for all that a process waits for.
         """
         ...
 

@@ -10,15 +10,20 @@ several times as expensive. `lines` is the index of `trace`: one term per propos
 
 **Time to live.** On without a default (-1), so that nothing ever expires by itself: what is removed is removed by
 `extproc retention`, which records it first.
+
+**Approvals** have a container of their own, by `/approval`: the events of an approval are in one partition, where an id
+is used once, so a create is a compare-and-swap. Indexed is what its lists and grants ask for.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 PARTITION_KEY: Final = "/session"
+APPROVALS_PARTITION_KEY: Final = "/approval"
 DEFAULT_TTL: Final = -1
 
 _PLAIN: Final = ["type", "log", "index", "kind", "entry", "at"]
@@ -33,6 +38,17 @@ INDEXING_POLICY: Final[dict[str, Any]] = {
         *({"path": f"/facts/{name}/?"} for name in _FACTS),
         *({"path": f"/facts/findings/[]/{name}/?"} for name in _FINDINGS),
     ],
+    "excludedPaths": [{"path": "/*"}],
+}
+
+_OF_APPROVALS: Final = [
+    *("approval", "kind", "at", "ended", "scope", "slot"),
+    *("requester", "user", "rule", "session", "requested_at", "expires_at"),
+]
+APPROVALS_INDEXING_POLICY: Final[dict[str, Any]] = {
+    "indexingMode": "consistent",
+    "automatic": True,
+    "includedPaths": [{"path": f"/{name}/?"} for name in [*_OF_APPROVALS, "approvers/[]"]],
     "excludedPaths": [{"path": "/*"}],
 }
 
@@ -59,19 +75,33 @@ ROLES: Final = {
     "writer": _role("copilot-extproc writer", _WRITES),
     "reader": _role("copilot-extproc reader", _READS),
     "eraser": _role("copilot-extproc eraser", [*_READS, f"{_CONTAINER}/items/replace", f"{_CONTAINER}/items/delete"]),
+    "approvals": _role("copilot-extproc approvals", [*_READS, f"{_CONTAINER}/items/create"]),
 }
 """Role definitions as `az cosmosdb sql role definition create --body` takes them; k8s/azure has them as files."""
 
 
-def drift(properties: Mapping[str, Any]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a container looks like."""
+
+    partition_key: str
+    indexing_policy: Mapping[str, Any]
+
+
+RECORD: Final = Layout(PARTITION_KEY, INDEXING_POLICY)
+APPROVALS: Final = Layout(APPROVALS_PARTITION_KEY, APPROVALS_INDEXING_POLICY)
+
+
+def drift(properties: Mapping[str, Any], layout: Layout = RECORD) -> list[str]:
     """Return in words where a container, as the service describes it, is not as it should be."""
     found = []
-    if (paths := properties.get("partitionKey", {}).get("paths")) != [PARTITION_KEY]:
-        found.append(f"its partition key is {paths}, not {PARTITION_KEY}, and can never be changed: use another one")
+    key = layout.partition_key
+    if (paths := properties.get("partitionKey", {}).get("paths")) != [key]:
+        found.append(f"its partition key is {paths}, not {key}, and can never be changed: use another one")
     if (ttl := properties.get("defaultTtl")) != DEFAULT_TTL:
         found.append(f"its default time to live is {ttl}, not {DEFAULT_TTL}: entries may expire by themselves")
     policy = properties.get("indexingPolicy") or {}
-    there, wanted = _paths(policy, "includedPaths"), _paths(INDEXING_POLICY, "includedPaths")
+    there, wanted = _paths(policy, "includedPaths"), _paths(layout.indexing_policy, "includedPaths")
     found += [f"{path} is not indexed: searches read everything" for path in sorted(wanted - there)]
     found += [f"{path} is indexed, which makes writes more expensive" for path in sorted(there - wanted)]
     if "/*" not in _paths(policy, "excludedPaths") and "/*" not in there:
@@ -79,20 +109,45 @@ def drift(properties: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def az_commands(account: str, group: str, database: str, container: str, principal: str = "PRINCIPAL_ID") -> list[str]:
-    """Return the commands that provision the container and give the service its role.
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """The object ids of the managed identities that get roles; the console's only where there is a console apart."""
+
+    service: str = "PRINCIPAL_ID"
+    console: str | None = None
+
+
+def az_commands(
+    account: str, group: str, database: str, containers: tuple[str, str], identities: Identities = Identities()
+) -> list[str]:
+    """Return the commands that provision the containers and give service and console their roles.
 
     With Microsoft Entra ID, data-plane rights never allow to make containers: somebody with rights on the account runs
-    these. `principal` is the object id of the workload's managed identity.
+    these. `containers` are those of the record and of approvals.
     """
     where = f"--account-name {account} --resource-group {group}"
-    layout = f"--partition-key-path {PARTITION_KEY} --ttl {DEFAULT_TTL} --idx '{json.dumps(INDEXING_POLICY)}'"
-    who = f"--role-definition-name '{ROLES['writer']['RoleName']}' --principal-id {principal}"
+    record, approvals = containers
+
+    def container(name: str, layout: Layout) -> str:
+        looks = f"--partition-key-path {layout.partition_key} --ttl {DEFAULT_TTL}"
+        index = f"--idx '{json.dumps(layout.indexing_policy)}'"
+        return f"az cosmosdb sql container create {where} --database-name {database} --name {name} {looks} {index}"
+
+    def assignment(role: str, principal: str, name: str) -> str:
+        who = f"--role-definition-name '{ROLES[role]['RoleName']}' --principal-id {principal}"
+        return f"az cosmosdb sql role assignment create {where} {who} --scope /dbs/{database}/colls/{name}"
+
+    given = [("writer", identities.service, record), ("approvals", identities.service, approvals)]
+    if identities.console is not None:
+        # It reads the record, and writes entries of who read what.
+        given += [(role, identities.console, record) for role in ("reader", "writer")]
+        given.append(("approvals", identities.console, approvals))
     return [
         f"az cosmosdb sql database create {where} --name {database}",
-        f"az cosmosdb sql container create {where} --database-name {database} --name {container} {layout}",
+        container(record, RECORD),
+        container(approvals, APPROVALS),
         *(f"az cosmosdb sql role definition create {where} --body '{json.dumps(role)}'" for role in ROLES.values()),
-        f"az cosmosdb sql role assignment create {where} {who} --scope /dbs/{database}/colls/{container}",
+        *(assignment(*one) for one in given),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Make the container for recording where a key allows it; `extproc.store.cosmos_layout.az_commands` else."""
+"""Make the containers where a key allows it; `extproc.store.cosmos_layout.az_commands` else."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from azure.cosmos import PartitionKey, ThroughputProperties
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
 from extproc.errors import ConfigError
-from extproc.store import cosmos_layout
 from extproc.store.cosmos import CosmosSettings, client
+from extproc.store.cosmos_layout import DEFAULT_TTL, RECORD, Layout, drift
 from extproc.store.cosmos_reader import explained
 
 
-def provision(settings: CosmosSettings, *, max_throughput: int | None = None) -> list[str]:
+def provision(settings: CosmosSettings, layout: Layout = RECORD, *, max_throughput: int | None = None) -> list[str]:
     """Create database and container where they are missing; return in words what of a present container is not right.
 
     `max_throughput` are the request units per second that autoscale may use (1000 or more), None for serverless
@@ -26,15 +26,15 @@ def provision(settings: CosmosSettings, *, max_throughput: int | None = None) ->
         with explained():
             container = opened.create_database_if_not_exists(settings.database).get_container_client(settings.container)
             try:
-                return cosmos_layout.drift(container.read())
+                return drift(container.read(), layout)
             except CosmosResourceNotFoundError:
                 opened.get_database_client(settings.database).create_container(
                     settings.container,
-                    partition_key=PartitionKey(path=cosmos_layout.PARTITION_KEY),
-                    indexing_policy=cosmos_layout.INDEXING_POLICY,
-                    default_ttl=cosmos_layout.DEFAULT_TTL,
+                    partition_key=PartitionKey(path=layout.partition_key),
+                    indexing_policy=dict(layout.indexing_policy),
+                    default_ttl=DEFAULT_TTL,
                     offer_throughput=offer,
                 )
-            return cosmos_layout.drift(container.read())
+            return drift(container.read(), layout)
     finally:
         opened.close()

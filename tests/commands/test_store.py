@@ -36,18 +36,29 @@ def test_with_a_key_the_container_is_made_and_making_it_again_changes_nothing(ex
     with running.running() as server:
         with_key(tmp_path, server)
         first, second = extproc(), extproc()
-    assert first.out == second.out == "container fresh of database audit is ready\n"
+    ready = [f"container {name} of database audit is ready\n" for name in ("fresh", "approvals")]
+    assert first.out == second.out == "".join(ready)
     assert (first.code, first.err, second.code) == (0, "", 0)
 
 
 def test_with_an_identity_the_commands_of_somebody_with_rights_are_printed(extproc: Extproc, tmp_path: Path) -> None:
     configure(tmp_path, "{ cosmos: { endpoint: 'https://acme-audit.documents.azure.com' } }")
-    run = extproc("--group", "security", "--principal", "0000-1111")
+    run = extproc("--group", "security", "--principal", "0000-1111", "--console-principal", "2222")
     lines = run.out.splitlines()
     assert run.code == 0
     assert all(line.startswith("az cosmosdb sql ") for line in lines)
     assert all("--account-name acme-audit --resource-group security" in line for line in lines)
-    assert "--principal-id 0000-1111" in lines[-1]
+    given = [line.split() for line in lines if "assignment" in line]
+    roles = [
+        (line[line.index("--principal-id") + 1], line[line.index("--principal-id") - 1], line[-1]) for line in given
+    ]
+    assert roles == [
+        ("0000-1111", "writer'", "/dbs/extproc/colls/recording"),
+        ("0000-1111", "approvals'", "/dbs/extproc/colls/approvals"),
+        ("2222", "reader'", "/dbs/extproc/colls/recording"),
+        ("2222", "writer'", "/dbs/extproc/colls/recording"),
+        ("2222", "approvals'", "/dbs/extproc/colls/approvals"),
+    ]
 
 
 def test_a_sqlite_store_needs_none(extproc: Extproc, tmp_path: Path) -> None:

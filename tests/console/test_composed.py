@@ -5,8 +5,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from extproc.console.composed import make_console, once, roles_of
-from extproc.errors import StoreUnavailable
+from extproc.console.composed import _public_keys, make_console, once, roles_of
+from extproc.errors import ConfigError, StoreUnavailable
+from extproc.keys.checkpoint_key import load_or_create_signer
 from extproc.store.approvals_port import Answers
 from tests.test_config import PLAIN, load
 
@@ -66,3 +67,16 @@ def test_what_fails_is_tried_again_and_what_was_made_is_kept() -> None:
     with pytest.raises(StoreUnavailable):
         get()
     assert [get(), get()] == [2, 2]
+
+
+def test_checkpoints_are_checked_with_the_own_key_and_those_that_are_trusted_beside_it(tmp_path: Path) -> None:
+    places = load(tmp_path).places
+    own = load_or_create_signer(places.checkpoint_key, "own").public
+    other = load_or_create_signer(tmp_path / "other.key", "other").public
+    trusted = places.state / "trusted-keys"
+    trusted.mkdir()
+    (trusted / "other.pub").write_text(f"{other.vkey}\n")
+    assert _public_keys(places) == [own, other]
+    (trusted / "broken.pub").write_text("no key")
+    with pytest.raises(ConfigError, match=r"broken\.pub"):
+        _public_keys(places)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from extproc.console.services import MAX_BYTES, Now, Services
 from tests.console.desk import opened
@@ -36,3 +37,40 @@ async def test_what_cannot_be_understood_counts_as_not_there(tmp_path: Path, tex
 async def test_a_service_that_is_gone_counts_as_not_there() -> None:
     async with aiohttp.ClientSession() as session:
         assert await Services(["http://127.0.0.1:1"], session).now() == Now(streams=0, answered=0, all=1)
+
+
+async def test_a_name_with_several_addresses_is_asked_at_each_by_its_name(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def metrics(request: web.Request) -> web.Response:
+        asked.append(request.host)
+        return web.Response(text="extproc_streams_open 2\n")
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    await web.TCPSite(runner, "127.0.0.2", port).start()
+
+    async def resolve(host: str, _port: int) -> list[str]:
+        assert host == "gateway.test"
+        return ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+
+    try:
+        async with aiohttp.ClientSession() as session:
+            found = await Services([f"http://gateway.test:{port}"], session, resolve).now()
+    finally:
+        await runner.cleanup()
+    assert found == Now(streams=4, answered=2, all=3)
+    assert asked == [f"gateway.test:{port}"] * 2
+
+
+async def test_a_name_without_an_address_counts_as_one_that_is_not_there() -> None:
+    async def resolve(_host: str, _port: int) -> list[str]:
+        raise OSError("no such name")
+
+    async with aiohttp.ClientSession() as session:
+        assert await Services(["http://gateway.test:1"], session, resolve).now() == Now(0, 0, 1)

@@ -7,15 +7,17 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from extproc.secret import Secret
 from extproc.store.cosmos import CosmosSettings
-from extproc.store.cosmos_layout import DEFAULT_TTL, INDEXING_POLICY, PARTITION_KEY
+from extproc.store.cosmos_layout import APPROVALS, DEFAULT_TTL, RECORD
 from tests.cosmos.account import Account, Failure
 from tests.cosmos.server import KEY, FakeCosmos
+
+APPROVALS_CONTAINER: Final = "approvals"
 
 
 @contextmanager
@@ -58,18 +60,20 @@ def settings(server: FakeCosmos, **changes: Any) -> CosmosSettings:
 
 
 def provisioned(account: Account) -> Account:
-    """Make database and container with the names of `CosmosSettings`, as `provision` does, if they are not there."""
+    """Make database and containers with the names of the settings' defaults, if they are not there."""
     defaults = CosmosSettings("https://none.example")
-    definition = {
-        "id": defaults.container,
-        "partitionKey": {"paths": [PARTITION_KEY], "kind": "Hash", "version": 2},
-        "indexingPolicy": INDEXING_POLICY,
-        "defaultTtl": DEFAULT_TTL,
-    }
-    try:
+    with suppress(Failure):
         account.create_database(defaults.database)
-        account.put_container(defaults.database, definition, replace=False)
-    except Failure as failure:
-        if failure.status != 409:
-            raise
+    for name, layout in ((defaults.container, RECORD), ("approvals", APPROVALS)):
+        definition = {
+            "id": name,
+            "partitionKey": {"paths": [layout.partition_key], "kind": "Hash", "version": 2},
+            "indexingPolicy": dict(layout.indexing_policy),
+            "defaultTtl": DEFAULT_TTL,
+        }
+        try:
+            account.put_container(defaults.database, definition, replace=False)
+        except Failure as failure:
+            if failure.status != 409:
+                raise
     return account

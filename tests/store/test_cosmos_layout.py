@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from extproc.store.cosmos_layout import INDEXING_POLICY, ROLES, az_commands, drift
+from extproc.store.cosmos_layout import APPROVALS, INDEXING_POLICY, RECORD, ROLES, az_commands, drift
 
 FOLDER = Path(__file__).parents[2] / "k8s" / "azure"
 
@@ -32,6 +32,8 @@ def test_only_the_eraser_may_change_anything_and_nobody_may_do_everything() -> N
     assert not actions["reader"] & {"create", "replace", "upsert", "delete"}
     assert actions["eraser"] >= {"replace", "delete"}
     assert not actions["eraser"] & {"create", "upsert"}
+    assert "create" in actions["approvals"]
+    assert not actions["approvals"] & {"replace", "upsert", "delete"}
     assert "*" not in str(actions)
 
 
@@ -58,14 +60,16 @@ def test_each_drift_is_said(change: dict[str, Any], said: str) -> None:
 
 
 def test_the_commands_say_what_the_files_and_the_policy_say() -> None:
-    commands = [shlex.split(one) for one in az_commands("account", "group", "extproc", "recording", "1234")]
-    assert [" ".join(one[:5]) for one in commands][:2] == [
+    commands = [shlex.split(one) for one in az_commands("account", "group", "extproc", ("recording", "approvals"))]
+    assert [" ".join(one[:5]) for one in commands][:3] == [
         "az cosmosdb sql database create",
         "az cosmosdb sql container create",
+        "az cosmosdb sql container create",
     ]
-    container = commands[1]
-    assert json.loads(container[container.index("--idx") + 1]) == INDEXING_POLICY
-    assert container[container.index("--partition-key-path") + 1] == "/session"
+    for container, layout in ((commands[1], RECORD), (commands[2], APPROVALS)):
+        assert json.loads(container[container.index("--idx") + 1]) == layout.indexing_policy
+        assert container[container.index("--partition-key-path") + 1] == layout.partition_key
     bodies = [json.loads(one[one.index("--body") + 1]) for one in commands if "--body" in one]
     assert bodies == list(ROLES.values())
-    assert commands[-1][commands[-1].index("--scope") + 1] == "/dbs/extproc/colls/recording"
+    scopes = [one[one.index("--scope") + 1] for one in commands if "--scope" in one]
+    assert scopes == ["/dbs/extproc/colls/recording", "/dbs/extproc/colls/approvals"]

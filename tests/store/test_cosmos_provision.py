@@ -7,6 +7,7 @@ import pytest
 from extproc.errors import ConfigError, StoreUnavailable
 from extproc.secret import Secret
 from extproc.store.cosmos import CosmosSettings
+from extproc.store.cosmos_layout import APPROVALS, RECORD
 from extproc.store.cosmos_provision import provision
 from tests.cosmos.running import running, settings
 from tests.cosmos.server import FakeCosmos
@@ -43,3 +44,11 @@ def test_an_identity_cannot_provision() -> None:
 def test_a_wrong_key_is_said(server: FakeCosmos) -> None:
     with pytest.raises(StoreUnavailable, match="401"):
         provision(settings(server, key=Secret("d3Jvbmc=")))
+
+
+def test_the_container_of_approvals_has_a_layout_of_its_own(server: FakeCosmos) -> None:
+    where = settings(server, container="approvals")
+    assert provision(where, APPROVALS) == []
+    made = server.account.containers["dbs/extproc/colls/approvals"].definition
+    assert (made["partitionKey"]["paths"], made["defaultTtl"]) == (["/approval"], -1)
+    assert any("partition key" in one for one in provision(where, RECORD))
