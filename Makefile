@@ -86,7 +86,8 @@ test-image: image $(VENV)/.installed ## build the image and run it (BASE as for 
 
 sbom: $(VENV)/.installed ## write sbom.cdx.json, the bill of materials (the image holds its own, too)
 	@$(BIN)/python -m image.sbom requirements.lock requirements-image.lock \
-	  --envoy "$$($(BIN)/python -c 'from extproc.dev.runner import envoy_binary; print(envoy_binary())')" > sbom.cdx.json
+	  --envoy "$$($(BIN)/python -c 'from extproc.dev.runner import envoy_binary; print(envoy_binary())')" > sbom.cdx.json.new
+	@mv sbom.cdx.json.new sbom.cdx.json && echo sbom.cdx.json
 
 clean: ## remove the virtual environment, caches and the default state
 	@rm -rf $(VENV) .clients .extproc .mypy_cache .ruff_cache .hypothesis bench/results

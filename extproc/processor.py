@@ -187,7 +187,7 @@ class Processor:
         metrics: Metrics,
         bounds: Bounds,
         now: Callable[[], float],
-        hand_on: Callable[[bytes], None] = lambda _message: None,
+        hand_on: Callable[[bytes], None],
     ) -> None:
         """Make it; `hand_on` gets what Envoy's access log says of exchanges that another worker may be running."""
         self._hand_on = hand_on

@@ -137,7 +137,7 @@ async def running(config: Config, environ: Mapping[str, str], worker: int | None
             metrics=metrics,
             bounds=bounds,
             now=clock,
-            **({} if siblings is None else {"hand_on": siblings.tell}),
+            hand_on=_to_nobody if siblings is None else siblings.tell,
         )
         if siblings is not None:
             stack.enter_context(siblings.listening(processor.handed_on))
@@ -153,6 +153,10 @@ async def running(config: Config, environ: Mapping[str, str], worker: int | None
             stack.callback(asyncio.create_task(task).cancel)
         await _listen(operations, config, worker)
         yield
+
+
+def _to_nobody(_message: bytes) -> None:
+    """Take what Envoy says of exchanges that are not ours, where there is no other worker."""
 
 
 def _metrics(config: Config, environ: Mapping[str, str]) -> Metrics:

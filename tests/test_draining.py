@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ class Admin:
 
     numbers: list[tuple[int, int]]
     status: int = 200
+    late: float = 0.0
     asked: list[str] = field(default_factory=list)
 
     async def post(self, request: web.Request) -> web.Response:
@@ -28,6 +30,7 @@ class Admin:
 
     async def stats(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
+        await asyncio.sleep(self.late)
         exchanges, tunnels = self.numbers.pop(0) if len(self.numbers) > 1 else self.numbers[0]
         told = {EXCHANGES: exchanges, TUNNELS: tunnels}
         return web.Response(text="".join(f"{name}: {value}\n" for name, value in told.items() if value >= 0))
@@ -49,7 +52,7 @@ async def served(admin: Admin) -> AsyncIterator[str]:
 
 async def drained(admin: Admin, seconds: float = 10) -> Running | None:
     async with served(admin) as url, aiohttp.ClientSession() as session:
-        return await drain(session, url, seconds=seconds, pause=0, poll=0.001)
+        return await drain(session, url, seconds=seconds, pause=0, poll=0.001, last=0.02)
 
 
 async def test_readiness_goes_first_and_then_the_listeners() -> None:
@@ -67,6 +70,15 @@ async def test_a_moment_without_exchanges_is_not_the_end() -> None:
 @pytest.mark.parametrize("left", [(2, 0), (0, 3), (2, 3)])
 async def test_at_the_bound_it_says_what_runs(left: tuple[int, int]) -> None:
     assert await drained(Admin([left]), seconds=0.02) == Running(*left)
+
+
+async def test_an_answer_that_comes_late_does_not_end_the_drain() -> None:
+    assert await drained(Admin([(1, 0), (0, 0)], late=0.05)) is None
+
+
+async def test_an_envoy_that_does_not_answer_is_waited_for_to_the_bound_alone() -> None:
+    with pytest.raises(ExtprocError, match=r"/stats: Envoy's admin interface does not answer \(TimeoutError\)"):
+        await drained(Admin([(1, 0)], late=5), seconds=0.05)
 
 
 @pytest.mark.parametrize("unknown", [(-1, 0), (0, -1)])

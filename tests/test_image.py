@@ -130,7 +130,8 @@ def test_manifests_start_only_what_the_image_has_and_as_its_user() -> None:
 
 
 def made(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", "image", *arguments], check=False, capture_output=True, text=True)  # noqa: S603, S607  our own Makefile
+    command = ["make", "--no-print-directory", "image", *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  our own Makefile
 
 
 @pytest.mark.parametrize("base", ["", "docker.io/library/python:3.11-slim-bookworm"])

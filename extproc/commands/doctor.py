@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from extproc.address import url_fault
 from extproc.commands.access import operator
@@ -69,6 +69,8 @@ def doctor(  # noqa: PLR0917 - options, passed by name
     """Say, check by check, whether there is a way around the gateway. Exit 1 where a check failed."""
     if is_console and config is None:
         raise ConfigError("--console: expected with --config")
+    # What the libraries that checks use would log of a failure is in the verdict, in words for people.
+    logging.getLogger().addHandler(logging.NullHandler())
     environ: Mapping[str, str] = ctx.obj or {}
     addresses = [_checked_address(one) for one in address or []]
     url = gateway_url or (None if config else _kept_gateway(environ))
@@ -95,20 +97,20 @@ def doctor(  # noqa: PLR0917 - options, passed by name
 
 
 def show(results: Sequence[Result], *, as_json: bool) -> None:
-    """Print what was found: a table, or one JSON object per line."""
+    """Print what was found: a line each and what to do below it, or one JSON object per line."""
     if as_json:
         for result in results:
             verdict = result.verdict
             print_json({"id": result.id, "status": verdict.status, "sentence": verdict.sentence, "todo": verdict.todo})
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("check", "", "what was found"):
-        table.add_column(heading, no_wrap=heading == "", overflow="fold")
+    # A terminal breaks long lines by itself, and without one (kubectl exec) lines stay whole for grep.
+    console = Console(highlight=False, soft_wrap=True)
     for result in results:
         verdict = result.verdict
-        told = verdict.sentence if verdict.todo is None else f"{verdict.sentence}\nTo do: {verdict.todo}"
-        table.add_row(result.id, f"[{_STYLES[verdict.status]}]{verdict.status}[/]", _escaped(told))
-    Console(highlight=False).print(table)
+        status = f"[{_STYLES[verdict.status]}]{verdict.status:<7}[/]"
+        console.print(f"{status} {_escaped(f'{result.id}: {verdict.sentence}')}")
+        if verdict.todo is not None:
+            console.print(f"        To do: {_escaped(verdict.todo)}")
     counts = {status: sum(result.verdict.status is status for result in results) for status in Status}
     print(", ".join(f"{count} {status}" for status, count in counts.items()))  # noqa: T201 - this is the terminal
 

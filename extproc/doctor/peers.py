@@ -17,7 +17,8 @@ from extproc.keys.jwks import JwksSource, KeyLimits
 from extproc.signin.current import client_session
 
 _OPEN_IT: Final = (
-    "Only the gateway's pods need a way to GitHub: NetworkPolicy, firewall, and dnsPolicy Default for names."
+    "Open a way to it for the gateway's pods (NetworkPolicy, firewall), and keep dnsPolicy: Default: "
+    "the cluster's DNS may lead back to the gateway."
 )
 
 

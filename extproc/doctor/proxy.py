@@ -1,19 +1,25 @@
-"""Whether the forward proxy opens tunnels to Copilot, reads what is in them, and opens none to elsewhere."""
+"""Whether the forward proxy opens tunnels to Copilot, reads what is in them, and opens none to elsewhere.
+
+HTTPS_PROXY may name a proxy of somebody else's, which could be a way around. So it is asked without the token first:
+the gateway's wants to know who asks, and says by a header whose answer that is. Others are shown no token.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from extproc.doctor.check import Check, Verdict, failed, ok, reason, skip
+from extproc.doctor.check import Check, Verdict, failed, ok, reason, skip, skipped
 from extproc.doctor.gateway import TRUST_IT
 from extproc.doctor.tls import Answerer, Authorities, NoTls, Streams, answerer, shake, trusting
 from extproc.errors import ConfigError, ExtprocError
 from extproc.relay.head import MAX_HEAD_BYTES, read_status
+from extproc.replies import DECISION_HEADER
 from extproc.secret import Secret
 
 IDS: Final = ("proxy.connect", "proxy.confined")
@@ -21,11 +27,15 @@ IDS: Final = ("proxy.connect", "proxy.confined")
 _READ_HOST: Final = "api.githubcopilot.com"
 _OTHER_HOST: Final = "example.com"
 """No policy opens it: RFC 2606 section 3 keeps it for examples."""
+_MARK: Final = f"\r\n{DECISION_HEADER}:".encode()
+_NAME_OURS: Final = (
+    "This is not the gateway's proxy: name that one (--proxy or HTTPS_PROXY), and let workloads reach no other."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where the proxy is, without credentials; `token` is what it is told, None where there is none."""
+    """Where the proxy is, without credentials; `token` is what the gateway's is told, None where there is none."""
 
     host: str
     port: int
@@ -47,9 +57,9 @@ class Address:
 
 
 class _Refused(ExtprocError):
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, *, is_gateways: bool) -> None:
         super().__init__(f"the proxy answered CONNECT with status {status}")
-        self.status = status
+        self.status, self.is_gateways = status, is_gateways
 
 
 def address_of(url: str) -> Address:
@@ -68,12 +78,10 @@ def address_of(url: str) -> Address:
 
 def checks(proxy: Proxy) -> list[Check]:
     """Return both."""
-    seconds = 6 * proxy.seconds + 1
-    if proxy.token is None:
-        return absent("There is no token here, without which the proxy opens no tunnel.")
+    seconds = 8 * proxy.seconds + 1
     return [
-        Check("proxy.connect", lambda: _connect(proxy), seconds),
-        Check("proxy.confined", lambda: _confined(proxy), seconds),
+        Check("proxy.connect", lambda: _looked(proxy, _READ_HOST, _connect), seconds),
+        Check("proxy.confined", lambda: _looked(proxy, _OTHER_HOST, _confined), seconds),
     ]
 
 
@@ -82,9 +90,34 @@ def absent(why: str) -> list[Check]:
     return [skip(one, why) for one in IDS]
 
 
+async def _looked(proxy: Proxy, host: str, look: Callable[[Proxy], Awaitable[Verdict]]) -> Verdict:
+    return await _without_token(proxy, host) or await look(proxy)
+
+
+async def _without_token(proxy: Proxy, host: str) -> Verdict | None:
+    """Ask as nobody; return a verdict unless this is the gateway's proxy and there is a token to go on with."""
+    try:
+        async with asyncio.timeout(2 * proxy.seconds):
+            _, writer = await _tunnel(proxy, host, None)
+    except _Refused as refused:
+        if refused.status < 500 and not refused.is_gateways:
+            return failed(
+                f"The proxy refuses {host} with status {refused.status}, as the gateway does not.", _NAME_OURS
+            )
+        if refused.status != 407:
+            return failed(f"No tunnel to {host}: status {refused.status}.", _todo(refused.status))
+        if proxy.token is None:
+            return skipped("The proxy opens no tunnel without a token, as is right, and there is none here.")
+        return None
+    except OSError as error:
+        return _out_of_reach(proxy, error)
+    writer.transport.abort()
+    return failed(f"The proxy opens a tunnel to {host} for everybody: it is a way around the gateway.", _NAME_OURS)
+
+
 async def _connect(proxy: Proxy) -> Verdict:
     async def tunnel() -> Streams:
-        return await _tunnel(proxy, _READ_HOST)
+        return await _tunnel(proxy, _READ_HOST, proxy.token)
 
     try:
         await shake(tunnel, trusting(proxy.in_use), _READ_HOST, proxy.seconds)
@@ -113,7 +146,7 @@ async def _connect(proxy: Proxy) -> Verdict:
 async def _confined(proxy: Proxy) -> Verdict:
     try:
         async with asyncio.timeout(2 * proxy.seconds):
-            _, writer = await _tunnel(proxy, _OTHER_HOST)
+            _, writer = await _tunnel(proxy, _OTHER_HOST, proxy.token)
     except _Refused as refused:
         if refused.status == 403:
             return ok(f"The proxy opens no tunnel to {_OTHER_HOST}.")
@@ -148,14 +181,15 @@ def _todo(status: int) -> str:
             return "The gateway takes no requests now: see gateway.ready, and the log of its pods."
 
 
-async def _tunnel(proxy: Proxy, host: str) -> Streams:
+async def _tunnel(proxy: Proxy, host: str, token: Secret | None) -> Streams:
     """Open a tunnel to port 443 of the host; raises _Refused and OSError."""
     tls = trusting(proxy.in_use) if proxy.is_tls else None
     reader, writer = await asyncio.open_connection(proxy.host, proxy.port, ssl=tls, limit=MAX_HEAD_BYTES)
     try:
-        writer.write(_head(host, proxy.token))
+        writer.write(_head(host, token))
         await writer.drain()
-        status = _status(await reader.readuntil(b"\r\n\r\n"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        status = _status(head)
     except (EOFError, asyncio.LimitOverrunError):
         writer.transport.abort()
         raise ConnectionError("the proxy hung up") from None
@@ -164,7 +198,7 @@ async def _tunnel(proxy: Proxy, host: str) -> Streams:
         raise
     if not 200 <= status < 300:
         writer.transport.abort()
-        raise _Refused(status)
+        raise _Refused(status, is_gateways=_MARK in head.lower())
     return reader, writer
 
 

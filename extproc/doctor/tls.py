@@ -33,10 +33,14 @@ class Answerer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """PEM texts: the gateway's authority alone, and those that everybody trusts; empty where none is known."""
+    """PEM texts: the gateway's authority alone, and those that everybody trusts; empty where none is known.
+
+    `is_guess` says that nobody told which is the gateway's.
+    """
 
     gateway: str
     public: str
+    is_guess: bool = False
 
 
 def trusting(pem: str, *, names: bool = True) -> ssl.SSLContext:

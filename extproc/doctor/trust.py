@@ -43,7 +43,9 @@ def public_bundle() -> str:
 def trust_of(environ: Mapping[str, str], ca_file: Path | None, public: str, told: str | None) -> Trust:
     """Return whom clients with this environment trust; `told` is the authority of the gateway's profile.
 
-    What `--ca-file` names is the gateway's; of all else only what is not public. Raises ConfigError.
+    The gateway's are what `--ca-file` names, and what its profile tells and is not public. Only where there is neither,
+    those of the environment that are not public are taken for it: with them may be that of somebody who reads all
+    traffic of this network, and lets it out. Raises ConfigError.
     """
     everybody = _CERTIFICATE.findall(public)
     named = [] if ca_file is None else _certificates(ca_file)
@@ -55,8 +57,9 @@ def trust_of(environ: Mapping[str, str], ca_file: Path | None, public: str, told
     adding = _certificates(Path(environ[ADDING])) if environ.get(ADDING) else []
     in_use = [*(replacing or everybody), *adding, *named]
     strangers = {_body(one) for one in everybody}
-    own = [one for one in (*replacing, *adding, *_CERTIFICATE.findall(told or "")) if _body(one) not in strangers]
-    return Trust(_joined(in_use), Authorities(_joined([*named, *own]), _without(everybody, named)))
+    known = [*named, *(one for one in _CERTIFICATE.findall(told or "") if _body(one) not in strangers)]
+    own = known or [one for one in (*replacing, *adding) if _body(one) not in strangers]
+    return Trust(_joined(in_use), Authorities(_joined(own), _without(everybody, named), is_guess=not known))
 
 
 def _certificates(path: Path) -> list[str]:

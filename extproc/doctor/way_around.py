@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from extproc.config import UPSTREAM_HOSTS
-from extproc.doctor.check import Check, Verdict, aside, failed, ok, skipped
+from extproc.doctor.check import Check, Status, Verdict, aside, failed, ok, skipped
 from extproc.doctor.tls import Answerer, Authorities, NoAnswer, NoTls, answerer, direct
 from extproc.intercepted import DEFAULT_HOSTS
 
@@ -23,6 +23,7 @@ Resolve = Callable[[str], Awaitable[list[str]]]
 """Return the addresses of a name, none where there is no such name; raises OSError."""
 
 _MAX_ADDRESSES: Final = 8
+_WORST_FIRST: Final = (Status.FAILED, Status.SKIPPED, Status.OK)
 _CLOSE_IT: Final = (
     "Let only the gateway's pods reach GitHub: check the NetworkPolicies and the firewall (docs/doctor.md)."
 )
@@ -67,7 +68,7 @@ def _of_host(host: str, outside: Outside, ask: Resolve) -> Callable[[], Awaitabl
             return ok(f"{host} has no address here.")
         # Where a name has very many, one is as good as another.
         looked = await asyncio.gather(*(_seen(host, one, outside) for one in addresses[:_MAX_ADDRESSES]))
-        return next((verdict for verdict in looked if verdict.todo is not None), looked[0])
+        return min(looked, key=lambda verdict: _WORST_FIRST.index(verdict.status))
 
     return look
 
@@ -90,9 +91,18 @@ async def _seen(host: str, address: str, outside: Outside, *, names: bool = True
         return ok(f"{where} takes connections, and then cuts them off.")
     except OSError:
         return ok(f"{where} is not reachable from here.")
-    match found:
+    return _answered(where, found, is_guess=outside.authorities.is_guess)
+
+
+def _answered(where: str, by: Answerer, *, is_guess: bool) -> Verdict:
+    match by:
         case Answerer.PUBLIC:
             return failed(f"{where} is reachable without the gateway.", _CLOSE_IT)
+        case Answerer.GATEWAY if is_guess:
+            return skipped(
+                f"{where} is answered with an authority of this machine's own: whether it is the gateway's, --gateway"
+                " or --ca-file would tell."
+            )
         case Answerer.GATEWAY:
             return ok(f"{where} is answered by the gateway.")
         case Answerer.UNKNOWN:

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from extproc.config import Settings
 from extproc.doctor.check import Check, Verdict, failed, ok, reason
 from extproc.signin.current import client_session
+
+_RUNNING: Final = "Is the service running here (container extproc)? See its log."
 
 
 def checks(settings: Settings, base: Path, seconds: float) -> list[Check]:
@@ -33,7 +36,7 @@ async def _listens(addresses: Sequence[str], base: Path) -> Verdict:
         except OSError as error:
             return failed(
                 f"No worker listens at {address} ({reason(error)}).",
-                "Is the service running here (container extproc)? See its log.",
+                _RUNNING,
             )
         writer.transport.abort()
     return ok(f"A worker listens at {', '.join(addresses)}.")
@@ -42,8 +45,11 @@ async def _listens(addresses: Sequence[str], base: Path) -> Verdict:
 async def _ready(operations: str, seconds: float) -> Verdict:
     host, _, port = operations.rpartition(":")
     url = f"http://{_loopback(host)}:{port}/readyz"
-    async with client_session() as session, asyncio.timeout(seconds), session.get(url) as response:
-        told = (await response.text())[:300].strip()
+    try:
+        async with client_session() as session, asyncio.timeout(seconds), session.get(url) as response:
+            told = (await response.text())[:300].strip()
+    except OSError:
+        return failed(f"Nobody answers at {url}.", _RUNNING)
     if response.status == 200:
         return ok("The service takes exchanges.")
     return failed(f"The service takes no exchanges: {told}", "See the other checks, and the log of the service.")

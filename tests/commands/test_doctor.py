@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,13 @@ from extproc.errors import ConfigError
 
 # Port 9 of loopback (discard) has no listener.
 NOBODY = "http://127.0.0.1:9"
+
+SETTINGS = """
+policy: policy.yaml
+store: {sqlite: record.db}
+issuers: [{kind: oidc, issuer: "https://127.0.0.1:9", audiences: [a]}]
+credentials: {one: {file: token}}
+"""
 
 Doctor = Any
 
@@ -90,10 +99,41 @@ def test_what_cannot_be_used_is_an_error_of_the_configuration(run: Doctor, argum
     assert told in str(ran.exception)
 
 
-def test_the_table_says_what_to_do(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_each_check_is_a_whole_line_with_what_to_do_below_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
     found = [Found("a.b", ok("Fine.")), Found("c", failed("Bad [red]thing[/].", "Do it.")), Found("d", skipped("No."))]
     show(found, as_json=False)
-    out = capsys.readouterr().out
-    for told in ("a.b", "Fine.", "Bad [red]thing[/].", "To do: Do it.", "1 ok, 1 failed, 1 skipped"):
-        assert told in out
+    assert capsys.readouterr().out.splitlines() == [
+        "ok      a.b: Fine.",
+        "failed  c: Bad [red]thing[/].",
+        "        To do: Do it.",
+        "skipped d: No.",
+        "1 ok, 1 failed, 1 skipped",
+    ]
+
+
+def test_nothing_is_logged_between_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text(SETTINGS)
+    (tmp_path / "policy.yaml").write_text("version: 1\ncredential: one\nrules: []\n")
+    # Where nothing can be recorded nobody waits for the store.
+    (tmp_path / "spool").touch()
+    ran = subprocess.run(  # noqa: S603 - our own command
+        [
+            sys.executable,
+            "-m",
+            "extproc",
+            "doctor",
+            "--config",
+            tmp_path / "gateway.yaml",
+            "--console",
+            "--timeout",
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "failed  issuer.https://127.0.0.1:9.keys: " in ran.stdout
+    assert ran.stderr == ""

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import typer
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner, Result
 
 from extproc.commands.drain import drain
+from extproc.draining import EXCHANGES, TUNNELS
 from extproc.errors import ConfigError, ExtprocError
 
 
@@ -25,6 +30,18 @@ def test_without_an_envoy_it_fails_rather_than_saying_that_nothing_runs() -> Non
     # Port 9 of loopback (discard) has no listener.
     ran = run("--seconds", "1", "--admin", "http://127.0.0.1:9")
     assert type(ran.exception) is ExtprocError
+
+
+async def test_what_still_runs_at_the_end_is_told_and_fails() -> None:
+    async def envoy(_request: web.Request) -> web.Response:
+        return web.Response(text=f"{EXCHANGES}: 2\n{TUNNELS}: 1\n")
+
+    app = web.Application()
+    app.add_routes([web.route("*", "/{path:.*}", envoy)])
+    async with TestServer(app) as server:
+        ran = await asyncio.to_thread(run, "--seconds", "0.1", "--admin", f"http://127.0.0.1:{server.port}")
+    assert type(ran.exception) is ExtprocError
+    assert str(ran.exception) == "drain: 2 exchanges and 1 tunnels still run after 0.1 s; they end with Envoy"
 
 
 def test_the_longest_wait_has_no_default() -> None:

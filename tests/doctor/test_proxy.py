@@ -5,7 +5,7 @@ import base64
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -30,18 +30,24 @@ class Fake:
     inside: ssl.SSLContext
     read: int = 200
     other: int = 403
+    nobody: int = 407
+    mark: str = "X-Gateway-Decision-Id: 1\r\n"
+    heads: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, EOFError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.heads.append(head)
             status = self._status(head)
-            writer.write(f"HTTP/1.1 {status} Said\r\n\r\n".encode())
+            writer.write(f"HTTP/1.1 {status} Said\r\n{self.mark}\r\n".encode())
             await writer.drain()
             if status == 200:
                 await writer.start_tls(self.inside)
                 await reader.read()
 
     def _status(self, head: str) -> int:
+        if "Proxy-Authorization" not in head:
+            return self.nobody
         expected = base64.b64encode(f"doctor:{TOKEN}".encode()).decode()
         if f"Proxy-Authorization: Basic {expected}\r\n" not in head:
             return 407
@@ -119,9 +125,34 @@ async def test_a_proxy_that_is_gone_or_speaks_something_else_fails(ours: Path, t
             assert {verdict.status for verdict in (await looked(other)).values()} == {Status.FAILED}
 
 
-async def test_without_a_token_there_is_nothing_to_try() -> None:
-    proxy = Proxy("127.0.0.1", 9, False, "", Authorities("", ""), None, 5)  # noqa: FBT003
-    assert {verdict.status for verdict in (await looked(proxy)).values()} == {Status.SKIPPED}
+@pytest.mark.parametrize("token", [Secret(TOKEN), None])
+@pytest.mark.parametrize(
+    ("nobody", "mark", "sentence"),
+    [
+        (200, "", "opens a tunnel to {} for everybody"),
+        (200, "X-Gateway-Decision-Id: 1\r\n", "opens a tunnel to {} for everybody"),
+        (407, "", "refuses {} with status 407, as the gateway does not"),
+        (403, "Server: squid\r\n", "refuses {} with status 403, as the gateway does not"),
+        (503, "", "No tunnel to {}: status 503"),
+    ],
+)
+async def test_a_proxy_of_somebody_elses_is_found_and_shown_no_token(
+    ours: Path, theirs: Path, token: Secret | None, nobody: int, mark: str, sentence: str
+) -> None:
+    fake = Fake(server(theirs), nobody=nobody, mark=mark)
+    async with looking(fake, ours, theirs) as proxy:
+        found = await looked(replace(proxy, token=token))
+    hosts = {"connect": "api.githubcopilot.com", "confined": "example.com"}
+    assert {one: verdict.status for one, verdict in found.items()} == dict.fromkeys(hosts, Status.FAILED)
+    assert all(sentence.format(host) in found[one].sentence for one, host in hosts.items())
+    assert len(fake.heads) == 2
+    assert not [head for head in fake.heads if "Proxy-Authorization" in head]
+
+
+async def test_without_a_token_the_gateways_proxy_is_asked_nothing_more(ours: Path, theirs: Path) -> None:
+    async with looking(Fake(server(ours)), ours, theirs) as proxy:
+        found = await looked(replace(proxy, token=None))
+    assert {verdict.status for verdict in found.values()} == {Status.SKIPPED}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,19 @@ def test_what_nobody_else_trusts_in_a_clients_bundle_is_the_gateways(ours: Path,
         assert trust.authorities.gateway.split() == pem(ours).split()
         assert trust.authorities.public.split() == pem(theirs).split()
         assert count(trust.in_use) == 2
+        assert trust.authorities.is_guess
+
+
+def test_who_reads_all_traffic_of_a_network_is_not_taken_for_the_gateway(
+    ours: Path, theirs: Path, strange: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(pem(theirs) + pem(strange) + pem(ours))
+    for named, told in ((ours / "ca.pem", None), (None, pem(ours)), (ours / "ca.pem", pem(theirs))):
+        trust = trust_of({"SSL_CERT_FILE": str(bundle)}, named, pem(theirs), told)
+        assert trust.authorities.gateway.split() == pem(ours).split()
+        assert not trust.authorities.is_guess
+        assert count(trust.in_use) == 3
 
 
 def test_without_settings_clients_trust_whom_everybody_trusts(ours: Path, theirs: Path) -> None:

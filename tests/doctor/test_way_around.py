@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ async def test_the_gateway_in_its_place_is_none(ours: Path, authorities: Authori
     async with listening(idle, server(ours)) as port:
         verdict = await looked(port, authorities, "127.0.0.1")
     assert (verdict.status, verdict.sentence) == (Status.OK, f"{HOST} at 127.0.0.1 is answered by the gateway.")
+
+
+async def test_whoever_is_only_guessed_to_be_the_gateway_is_no_proof(ours: Path, authorities: Authorities) -> None:
+    # So it looks where a network reads all traffic and lets it out: its authority is in the clients' bundle.
+    async with listening(idle, server(ours)) as port:
+        verdict = await looked(port, replace(authorities, is_guess=True), "127.0.0.1")
+    assert verdict.status is Status.SKIPPED
+    assert "--ca-file would tell" in verdict.sentence
 
 
 async def test_a_certificate_that_nobody_knows_is_not_taken_for_the_gateways(

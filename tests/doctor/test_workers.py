@@ -78,4 +78,6 @@ async def test_the_service_says_itself_whether_it_takes_exchanges(folder: Path, 
 
 async def test_a_service_that_is_gone_is_not_ready(folder: Path) -> None:
     # Port 9 of loopback (discard) has no listener.
-    assert (await looked(settings(operations="127.0.0.1:9"), folder))["service.ready"].status is Status.FAILED
+    verdict = (await looked(settings(operations="127.0.0.1:9"), folder))["service.ready"]
+    assert verdict.status is Status.FAILED
+    assert verdict.sentence == "Nobody answers at http://127.0.0.1:9/readyz."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,23 @@ from tests.e2e.upstream import Upstream
 READY_SECONDS = 30
 
 
+# Below the range from which the system takes ports for outgoing connections (Linux: 32768), one of which could take a
+# port between our look and its use; and elsewhere in each process, for those that look at the same time.
+_START = os.getpid() * 7919 % 22_000
+_CANDIDATES = itertools.cycle(10_000 + (_START + number) % 22_000 for number in range(22_000))
+
+
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Return ports of 127.0.0.1 that nobody uses, and that this process did not return a while ago."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_CANDIDATES)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = READY_SECONDS) -> Any:

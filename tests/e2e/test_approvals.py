@@ -676,7 +676,7 @@ async def inside(gateway: Gateway) -> AsyncIterator[Inside]:
         waiting = Waiting(approvals, now, 2, poll_seconds=0.01)
         processor = Processor(
             rules=rules, identities=Known(), credentials=Known(), approvers=waiting, recorder=recorded.spool,
-            metrics=Metrics(), bounds=bounds, now=now,
+            metrics=Metrics(), bounds=bounds, now=now, hand_on=lambda _message: None,
         )  # fmt: skip
         server = Server(processor, bounds, addresses=[f"unix:{gateway.socket}"])
         await server.start()

@@ -381,6 +381,7 @@ async def inside(gateway: Gateway) -> AsyncIterator[Inside]:
         approvers=parts,
         recorder=parts,
         metrics=Metrics(),
+        hand_on=lambda _message: None,
         bounds=bounds,
         now=lambda: clock[0],
     )

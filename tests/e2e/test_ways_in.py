@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from typing import Any
 
 import aiohttp
 import httpx
@@ -55,6 +57,47 @@ async def test_the_forward_proxy_over_tls_is_the_forward_proxy(gateway: Gateway)
     assert document["principal"]["name"] == "alice"
 
 
+async def test_who_connects_and_says_nothing_is_cut_off(own_gateway: Gateway) -> None:
+    """Or a few thousand connections of one pod would shut out everybody: Envoy's number of them is limited."""
+
+    def impatient(config: dict[str, Any]) -> None:
+        chains = [
+            (listener["name"], chain)
+            for listener in config["static_resources"]["listeners"]
+            for chain in listener["filter_chains"]
+            if "transport_socket" in chain
+        ]
+        assert [name for name, _ in chains] == ["https", "https", "proxy-https", "intercepted"]
+        for _, chain in chains:
+            assert chain["transport_socket_connect_timeout"] == "15s"
+            chain["transport_socket_connect_timeout"] = "0.3s"
+        for listener in config["static_resources"]["listeners"]:
+            if listener["name"] in {"proxy", "proxy-https"}:
+                options = listener["filter_chains"][0]["filters"][0]["typed_config"]["common_http_protocol_options"]
+                assert options["idle_timeout"] == "60s"
+                options["idle_timeout"] = "0.3s"
+
+    await own_gateway.prepare(impatient)
+    await own_gateway.start()
+    tls = trusting(own_gateway)
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    for port, trust, said in (
+        # 8443 waits for the name that is asked for, with a bound of its own: it is told, and nothing after.
+        (own_gateway.ports.https, None, outgoing.read()),
+        (own_gateway.ports.proxy_https, None, b""),
+        (own_gateway.ports.proxy_https, tls, b""),
+        (own_gateway.ports.proxy, None, b""),
+    ):
+        name = None if trust is None else "localhost"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname=name)
+        writer.write(said)
+        async with asyncio.timeout(10):
+            await reader.read()
+        writer.transport.abort()
+
+
 async def test_envoy_is_ready_while_a_worker_is_healthy(own_gateway: Gateway) -> None:
     await own_gateway.prepare()
     await own_gateway.start()
@@ -86,3 +129,31 @@ async def test_envoy_is_ready_while_a_worker_is_healthy(own_gateway: Gateway) ->
     await own_gateway.start_service()
     await became(200)
     assert set(last) == {200, 503}
+
+
+async def test_many_scrapes_do_not_keep_the_admin_interface_from_a_drain(own_gateway: Gateway) -> None:
+    await own_gateway.prepare()
+    await own_gateway.start()
+    scrape = b"GET /stats/prometheus HTTP/1.1\r\nHost: x\r\n\r\n"
+    # Nobody reads the answers.
+    wires = [await asyncio.open_connection("127.0.0.1", own_gateway.ports.envoy_ops, limit=1) for _ in range(200)]
+    for _, writer in wires:
+        writer.write(scrape * 3)
+
+    async def counted() -> dict[str, int]:
+        url = f"http://127.0.0.1:{own_gateway.ports.admin}/stats"
+        async with (
+            asyncio.timeout(5),
+            own_gateway.session.get(url, params={"filter": "^cluster.admin.upstream_"}) as answer,
+        ):
+            lines = (await answer.text()).splitlines()
+        return {name: int(value) for name, _, value in (line.partition(": ") for line in lines) if value.isdecimal()}
+
+    found: dict[str, int] = {}
+    async with asyncio.timeout(20):
+        while not found.get("cluster.admin.upstream_rq_pending_overflow"):
+            found = await counted()
+    assert found["cluster.admin.upstream_cx_active"] <= 4
+    for _, writer in wires:
+        writer.transport.abort()
+    await own_gateway.ready(f"http://127.0.0.1:{own_gateway.ports.envoy_ops}/stats/prometheus")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -159,26 +160,62 @@ def test_a_confined_namespace_reaches_dns_and_the_gateway_alone_without_cilium()
     assert not reaches(objects, CONFINED, ELSEWHERE, 53, "UDP")
 
 
-def test_private_endpoints_are_reached_where_the_site_has_some_and_their_neighbours_are_not(tmp_path: Path) -> None:
-    components = ["azure", "certificates", "monitoring", "cilium", "private-endpoints"]
+def rendered_of(tmp_path: Path, components: list[str], **site: str) -> list[Object]:
+    """Render the base with other components than the overlays have."""
     # kustomize takes folders by relative paths alone.
     root = Path(os.path.relpath(ROOT / "k8s", tmp_path))
     lines = (OVERLAYS / "egress-gateway" / "site" / "site.env").read_text().splitlines()
-    data = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    data["PRIVATE_ENDPOINTS"] = "10.1.2.0/27"
-    site = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site"}, "data": data}
-    (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
+    data = dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) | site
+    values = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site"}, "data": data}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(values))
     whole = {
         "resources": [str(root / "base"), "site.yaml"],
         "components": [str(root / "components" / one) for one in components],
     }
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(whole))
-    objects = render_folder(tmp_path)
+    return render_folder(tmp_path)
+
+
+def test_private_endpoints_are_reached_where_the_site_has_some_and_their_neighbours_are_not(tmp_path: Path) -> None:
+    components = ["azure", "certificates", "monitoring", "cilium", "private-endpoints"]
+    objects = rendered_of(tmp_path, components, PRIVATE_ENDPOINTS="10.1.2.0/27")
     for source in (GATEWAY, CONSOLE):
         assert reaches(objects, source, PRIVATE, 443)
         assert not reaches(objects, source, PRIVATE, 22)
         assert not reaches(objects, source, End("10.1.2.64"), 443)
     assert wrong(objects, [row for row in EVERYWHERE if row[2] is not PRIVATE]) == []
+
+
+def refused_blocks(objects: list[Object]) -> list[str]:
+    """Return the blocks that an API server refuses: exceptions are within the range, and smaller (`ipBlock.except`)."""
+    found = []
+    for one in of_kind(objects, "NetworkPolicy"):
+        rules = [*one["spec"].get("egress", []), *one["spec"].get("ingress", [])]
+        for peer in (peer for rule in rules for peer in [*rule.get("to", []), *rule.get("from", [])]):
+            block = peer.get("ipBlock", {})
+            for gap in block.get("except", []):
+                whole, part = ipaddress.IPv4Network(block["cidr"]), ipaddress.IPv4Network(gap)
+                if whole == part or not part.subnet_of(whole):
+                    found.append(f"{one['metadata']['name']}: {whole} without {part}")
+    return found
+
+
+@pytest.mark.parametrize("overlay", GATEWAYS)
+def test_no_address_block_is_one_that_kubernetes_refuses(overlay: str) -> None:
+    objects = render(overlay)
+    assert refused_blocks(objects) == []
+    policy(objects, "deny-all").update(
+        egress=[{"to": [{"ipBlock": {"cidr": "10.0.0.1/32", "except": ["169.254.0.0/16"]}}]}]
+    )
+    assert refused_blocks(objects) == ["deny-all: 10.0.0.1/32 without 169.254.0.0/16"]
+
+
+def test_on_aks_without_cilium_the_gateway_asks_the_nodes_resolver_alone(tmp_path: Path) -> None:
+    objects = rendered_of(tmp_path, ["azure", "certificates", "monitoring"])
+    assert refused_blocks(objects) == []
+    assert wrong(objects, EVERYWHERE) == []
+    assert reaches(objects, GATEWAY, RESOLVER, 53, "UDP")
+    assert not reaches(objects, GATEWAY, ELSEWHERE, 53, "UDP")
 
 
 def uncovered(objects: list[Object]) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions  # type: ignore[import-untyped]
 
-from tests.k8s.rendering import NAMES, ROOT, Object, named, of_kind, render
+from tests.k8s.rendering import NAMES, ROOT, SIDECAR, Object, named, of_kind, pods, render, render_folder
 
 NEWEST = all_versions()[-2:]
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -124,10 +125,13 @@ def test_dashboards_are_where_grafana_looks_and_the_alerts_are_there_once() -> N
     assert not [one for one in of_kind(objects, "ConfigMap") if one["metadata"]["name"] == "extproc-alerts"]
 
 
-def test_the_sidecar_is_the_same_for_every_kind_of_workload() -> None:
-    folder = ROOT / "k8s/components/sidecar"
-    specs = {
-        kind: yaml.safe_load((folder / f"{kind}.yaml").read_text())["spec"]
-        for kind in ("deployment", "job", "statefulset")
-    }
-    assert specs["deployment"] == specs["job"] == specs["statefulset"]
+def test_the_sidecar_is_the_same_for_every_kind_of_workload(tmp_path: Path) -> None:
+    for folder in ("k8s", "envoy"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    workload = tmp_path / "k8s/overlays" / SIDECAR / "workload.yaml"
+    workload.write_text(workload.read_text().replace("kind: Deployment", "kind: StatefulSet"))
+    found = [*pods(render(SIDECAR)), *pods(render_folder(workload.parent))]
+    sidecars = {each.workload["kind"]: [one for one in each.containers if "copilot-" in one["name"]] for each in found}
+    assert set(sidecars) == {"Deployment", "StatefulSet", "Job"}
+    assert sidecars["Deployment"] == sidecars["StatefulSet"] == sidecars["Job"]
+    assert len(sidecars["Job"]) == 4

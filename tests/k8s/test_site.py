@@ -125,3 +125,11 @@ def test_every_secret_of_the_vault_is_in_the_guides_by_its_name() -> None:
             for name in re.findall(r"objectName: (\S+)", one["spec"]["parameters"]["objects"]):
                 for guide in guides:
                     assert re.search(rf"(?<![\w-]){name}(?![\w-])", guide), name
+
+
+def test_the_guides_remove_the_policies_that_names_replace() -> None:
+    # An apply does not: left beside the policies by names, those by addresses would keep the gateway open to the world.
+    patches = yaml.safe_load((ROOT / "k8s/components/cilium/kustomization.yaml").read_text())["patches"]
+    names = " ".join(each["target"]["name"] for each in patches)
+    for guide in ("kubernetes.md", "azure.md"):
+        assert f"kubectl -n copilot-gateway delete networkpolicy {names}" in (ROOT / "docs" / guide).read_text()

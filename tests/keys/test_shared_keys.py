@@ -135,3 +135,11 @@ def test_of_a_key_that_is_still_base64_it_is_said_how_to_mount_it(source: Path, 
     (source / name).write_bytes(base64.b64encode((source / name).read_bytes()))
     with pytest.raises(ConfigError, match="objectEncoding: base64"):
         install(source, state, KEYS)
+
+
+def test_a_key_that_cannot_be_read_is_told_by_its_name(source: Path, state: Path) -> None:
+    (source / "fingerprint.key").unlink()
+    (source / "fingerprint.key").mkdir()
+    with pytest.raises(ConfigError, match=r"made/fingerprint\.key: the key cannot be read: Is a directory"):
+        install(source, state, KEYS)
+    assert not state.exists()

@@ -96,11 +96,14 @@ async def test_a_store_that_fails_in_the_middle_is_no_end_of_what_there_is(
         list(found)
 
 
+RECORDING = "dbs/extproc/colls/recording"
+
+
 async def test_entries_whose_place_or_time_somebody_made_a_text_do_no_harm(
     server: FakeCosmos, archive: CosmosArchive
 ) -> None:
     await record(server, *(exchange(f"x{n}", session=f"s{n}") for n in range(6)))
-    (container,) = server.account.containers.values()
+    container = server.account.containers[RECORDING]
     for name, value in (("at", "now"), ("index", "first")):
         item = next(one for one in container.items.values() if one["entry"] == {"at": "x1", "index": "x2"}[name])
         item[name] = value
@@ -116,7 +119,7 @@ async def test_what_a_ledger_does_not_have_is_not_shown(
     server: FakeCosmos, archive: CosmosArchive, place: dict[str, Any]
 ) -> None:
     await record(server, exchange("x1"))
-    (container,) = server.account.containers.values()
+    container = server.account.containers[RECORDING]
     next(one for one in container.items.values() if one["type"] == "entry").update(place)
     assert list(archive.exchanges()) == []
     assert archive.exchange("x1") is None
@@ -126,7 +129,7 @@ async def test_an_exchange_that_cannot_be_read_says_how_to_find_out_more(
     server: FakeCosmos, archive: CosmosArchive
 ) -> None:
     await record(server, exchange("x1"))
-    (container,) = server.account.containers.values()
+    container = server.account.containers[RECORDING]
     next(one for one in container.items.values() if one["type"] == "entry")["facts"]["closed_at"] = "now"
     with pytest.raises(StoreUnavailable, match="extproc verify"):
         archive.sessions()
