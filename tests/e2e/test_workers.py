@@ -200,3 +200,24 @@ async def test_a_configuration_that_no_worker_can_use_is_told_once_and_ends_the_
     told = (own_gateway.state / "serve.log").read_text()
     assert told.count("expected an Ed25519 key") == 1
     assert "worker 0 cannot use its configuration" in told
+
+
+async def test_hardly_any_exchange_meets_a_worker_that_is_dead(own_gateway: Gateway) -> None:
+    await own_gateway.prepare()
+    await start(own_gateway)
+    # Stopped, so that nobody starts the worker again meanwhile.
+    supervisor = own_gateway.service
+    assert supervisor is not None
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    try:
+        os.kill(pids(own_gateway)[1], signal.SIGKILL)
+        statuses = Counter([(await asked(own_gateway)) for _ in range(40)])
+    finally:
+        os.kill(supervisor.pid, signal.SIGCONT)
+    assert statuses[200] >= 38, statuses
+
+
+async def asked(gateway: Gateway) -> int:
+    async with gateway.chat() as response:
+        await response.read()
+        return response.status
