@@ -220,4 +220,5 @@ async def test_hardly_any_exchange_meets_a_worker_that_is_dead(own_gateway: Gate
 async def asked(gateway: Gateway) -> int:
     async with gateway.chat() as response:
         await response.read()
-        return response.status
+        status: int = response.status
+        return status
