@@ -12,6 +12,10 @@ from pathlib import Path
 from extproc.dev.runner import envoy_binary
 
 CHECKOUT = Path.cwd()
+# Where checkout and environment are in the image: pods have volumes of their own at /tmp, where a checkout may be.
+_PLACE = "/opt/image"
+PYTHON = f"{_PLACE}{sys.executable}"
+SOURCES = f"{_PLACE}{CHECKOUT}"
 ENTRYPOINT = ["/opt/extproc/bin/extproc"]
 ENVIRONMENT = {
     "PATH": "/opt/extproc/bin:/usr/local/bin:/usr/bin:/bin",
@@ -23,10 +27,15 @@ USER = 65532
 
 def paths() -> list[tuple[str, str]]:
     system = [path for path in ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache") if not _is_link(path)]
-    own = dict.fromkeys(str(path.resolve()) for path in (CHECKOUT, Path(sys.prefix), Path(sys.base_prefix)))
-    inside = [path for path in own if not any(path.startswith(f"{other}/") for other in [*own, "/usr"])]
-    return [(path, path) for path in (*system, *inside) if Path(path).exists()] + [
-        (envoy_binary(), "/opt/extproc/bin/envoy")
+    base = str(Path(sys.base_prefix).resolve())
+    interpreter = [] if base.startswith("/usr") else [(base, base)]
+    own = dict.fromkeys(str(path.absolute()) for path in (CHECKOUT, Path(sys.prefix)))
+    apart = [path for path in own if not any(path.startswith(f"{other}/") for other in own)]
+    return [
+        *((path, path) for path in system if Path(path).exists()),
+        *interpreter,
+        *((path, f"{_PLACE}{path}") for path in apart),
+        (envoy_binary(), "/opt/extproc/bin/envoy"),
     ]
 
 
@@ -43,7 +52,7 @@ def links() -> dict[str, str]:
 def files(resolver: str, trusted: str, trusted_hash: str, host: str, address: str) -> dict[str, str]:
     """Return the files of the root file system; `trusted` are the authorities that the image trusts, as PEM."""
     return {
-        "/opt/extproc/bin/extproc": f'#!/bin/sh\nexec {sys.executable} -m extproc "$@"\n',
+        "/opt/extproc/bin/extproc": f'#!/bin/sh\nPYTHONPATH={SOURCES} exec {PYTHON} -m extproc "$@"\n',
         "/etc/passwd": f"root:x:0:0::/:/bin/sh\nextproc:x:{USER}:{USER}::/:/bin/false\n",
         "/etc/group": f"root:x:0:\nextproc:x:{USER}:\n",
         "/etc/nsswitch.conf": "hosts: files dns\n",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from typing import Any, Self
 
 import pytest
@@ -29,10 +28,10 @@ class Load:
 
     async def __aenter__(self) -> Self:
         app, token = self._running.app, gateway.token(self._running.cluster)
-        command = [sys.executable, "-m", "tests.pods.load", f"https://{GATEWAY}", token, STOP]
+        command = [image.PYTHON, "-m", "tests.pods.load", f"https://{GATEWAY}", token, STOP]
         code, output = await app.execute("app", ["/bin/rm", "-f", STOP])
         assert code == 0, output
-        self._task = asyncio.create_task(app.execute("app", command, PYTHONPATH=str(image.CHECKOUT)))
+        self._task = asyncio.create_task(app.execute("app", command, PYTHONPATH=image.SOURCES))
         await asyncio.sleep(LOAD_SECONDS_AROUND)
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +41,7 @@ print(json.dumps([reached(*target) for target in json.loads(sys.argv[1])]))
 
 # As process 1, it gets only signals that it asks for.
 _WAIT = "import signal; on = {signal.SIGTERM}; signal.pthread_sigmask(signal.SIG_BLOCK, on); signal.sigwait(on)"
-IDLE = [sys.executable, "-S", "-c", _WAIT]
+IDLE = [image.PYTHON, "-S", "-c", _WAIT]
 """The command of a container that does nothing until it is to end."""
 
 Target = tuple[str, str, int]
@@ -90,14 +89,14 @@ async def start(cluster: Cluster, name: str = "app", namespace: str = APPS, auth
 
 async def ask_by_extproc_run(pod: Pod, question: str, **environ: str) -> tuple[int, str]:
     """Ask in the same way with `extproc run` before it, which signs in with what the container's environment names."""
-    command = ["/opt/extproc/bin/extproc", "run", "--", sys.executable, "-c", _ASK, question]
-    return await pod.execute(pod.mains[0].name, command, PYTHONPATH=str(image.CHECKOUT), **environ)
+    command = ["/opt/extproc/bin/extproc", "run", "--", image.PYTHON, "-c", _ASK, question]
+    return await pod.execute(pod.mains[0].name, command, PYTHONPATH=image.SOURCES, **environ)
 
 
 async def python(pod: Pod, program: str, *arguments: str, **environ: str) -> tuple[int, str]:
     """Run a program in a pod's own container, with the environment of that, and more."""
-    command = [sys.executable, "-c", program, *arguments]
-    return await pod.execute(pod.mains[0].name, command, PYTHONPATH=str(image.CHECKOUT), **environ)
+    command = [image.PYTHON, "-c", program, *arguments]
+    return await pod.execute(pod.mains[0].name, command, PYTHONPATH=image.SOURCES, **environ)
 
 
 async def ask(pod: Pod, question: str, **environ: str) -> tuple[int, str]:
@@ -123,7 +122,7 @@ for document in SqliteArchive(Path("/var/lib/extproc/record.db")).exchanges():
 
 async def recorded(pod: Pod, container: str = "extproc") -> list[dict[str, Any]]:
     """Return what a gateway's pod has in its own store, which is in its state volume."""
-    python_path = {"PYTHONPATH": str(image.CHECKOUT)}
-    code, output = await pod.execute(container, [sys.executable, "-c", _RECORD], **python_path)
+    python_path = {"PYTHONPATH": image.SOURCES}
+    code, output = await pod.execute(container, [image.PYTHON, "-c", _RECORD], **python_path)
     assert code == 0, output
     return [json.loads(line) for line in output.splitlines()]
