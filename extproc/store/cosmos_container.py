@@ -42,7 +42,7 @@ class CosmosContainer:
             await container.create_item(item)
 
         try:
-            await self._run(create, deadline)
+            await self.run(create, deadline)
         except CosmosHttpResponseError as error:
             if error.status_code == _CONFLICT:
                 return False
@@ -56,7 +56,7 @@ class CosmosContainer:
             return dict(await container.read_item(name, partition_key=partition))
 
         try:
-            return await self._run(read, deadline)
+            return await self.run(read, deadline)
         except CosmosHttpResponseError as error:
             # With a sub-status not the item is missing, but the container.
             if error.status_code == _NOT_FOUND and not error.sub_status:
@@ -80,7 +80,7 @@ class CosmosContainer:
             return rows
 
         try:
-            return await self._run(ask, deadline)
+            return await self.run(ask, deadline)
         except CosmosHttpResponseError as error:
             raise StoreUnavailable(reason_of(error)) from None
 
@@ -92,7 +92,9 @@ class CosmosContainer:
                 await self._client.close()
                 self._client = None
 
-    async def _run(self, operation: Callable[[ContainerProxy], Awaitable[T]], deadline: float) -> T:
+    async def run(self, operation: Callable[[ContainerProxy], Awaitable[T]], deadline: float) -> T:
+        """Return what an operation returns, tried again until the deadline; raises the SDK's errors of other faults."""
+
         async def attempt() -> T:
             return await operation(await self._container())
 
@@ -101,7 +103,7 @@ class CosmosContainer:
     async def _container(self) -> ContainerProxy:
         async with self._connecting:
             if self._closed:
-                raise StoreUnavailable("the store of approvals is closed")
+                raise StoreUnavailable("the store is closed")
             if self._client is None:
                 opened = async_client(self._settings, self._credential)
                 try:

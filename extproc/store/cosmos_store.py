@@ -7,18 +7,19 @@ an item is, so putting again meets 409; then what is there is read and compared.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.cosmos.aio import ContainerProxy, CosmosClient
+from azure.cosmos.aio import ContainerProxy
 from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpResponseError
 
 from extproc.errors import StoreUnavailable
 from extproc.recording.entry import Blob, Sealed, WrappedKey
 from extproc.store import cosmos_items
-from extproc.store.cosmos import CosmosSettings, async_client
+from extproc.store.cosmos import CosmosSettings
+from extproc.store.cosmos_container import CosmosContainer
 from extproc.store.cosmos_items import Item
 from extproc.store.cosmos_retry import Retrying, reason_of
 from extproc.store.port import Conflict
@@ -47,11 +48,7 @@ class CosmosStore:
         *,
         retrying: Retrying | None = None,
     ) -> None:
-        self._settings = settings
-        self._retrying = retrying or Retrying(settings.attempt_seconds, settings.patience_seconds)
-        self._credential = credential
-        self._client: CosmosClient | None = None
-        self._connecting = asyncio.Lock()
+        self._container = CosmosContainer(settings, credential, retrying)
 
     async def put(self, entries: Sequence[Sealed], blobs: Sequence[Blob] = (), keys: Sequence[WrappedKey] = ()) -> None:
         """Create what is not there yet; see the port for the contract."""
@@ -66,12 +63,10 @@ class CosmosStore:
 
     async def aclose(self) -> None:
         """Close the connections; the credential stays the caller's."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._container.aclose()
 
     async def _put(self, items: Sequence[Item]) -> None:
-        deadline = self._retrying.deadline()
+        deadline = self._container.retrying.deadline()
         sessions, conflicts = _by_session(items)
         slots = asyncio.Semaphore(SESSIONS_AT_ONCE)
 
@@ -109,7 +104,7 @@ class CosmosStore:
                 batch = [item for item in batch if item["id"] not in there]
                 if not there:
                     # Somebody removes what we are told is there.
-                    await self._retrying.pause(attempt, deadline, "items come and go in Cosmos DB")
+                    await self._container.retrying.pause(attempt, deadline, "items come and go in Cosmos DB")
                     attempt += 1
             elif status == 413 and len(batch) > 1:
                 middle = len(batch) // 2
@@ -132,7 +127,7 @@ class CosmosStore:
                 await container.execute_item_batch(operations, partition_key=session)
 
         try:
-            await self._run(create, deadline)
+            await self._container.run(create, deadline)
         except (CosmosHttpResponseError, CosmosBatchOperationError) as error:
             if error.status_code == 404:
                 raise StoreUnavailable(reason_of(error)) from None
@@ -149,7 +144,7 @@ class CosmosStore:
 
             try:
                 async with slots:
-                    item: Item = await self._run(read, deadline)
+                    item: Item = await self._container.run(read, deadline)
             except CosmosHttpResponseError as error:
                 if error.status_code == 404:
                     return None
@@ -158,24 +153,6 @@ class CosmosStore:
 
         found = await asyncio.gather(*(one(item["id"]) for item in batch))
         return {item["id"]: item for item in found if item is not None}
-
-    async def _run(self, operation: Callable[[ContainerProxy], Awaitable[Any]], deadline: float) -> Any:  # noqa: ANN401 - what the operation returns
-        async def attempt() -> Any:  # noqa: ANN401 - as above
-            return await operation(await self._container())
-
-        return await self._retrying.run(attempt, deadline)
-
-    async def _container(self) -> ContainerProxy:
-        async with self._connecting:
-            if self._client is None:
-                opened = async_client(self._settings, self._credential)
-                try:
-                    await opened.__aenter__()
-                except BaseException:
-                    await opened.close()
-                    raise
-                self._client = opened
-        return self._client.get_database_client(self._settings.database).get_container_client(self._settings.container)
 
 
 def _by_session(items: Iterable[Item]) -> tuple[dict[str, list[Item]], list[str]]:

@@ -89,7 +89,7 @@ class CosmosBackend:
         if self.server is None:
             pytest.skip("a real account cannot be told to fail")
         assert isinstance(store, CosmosStore)
-        store._retrying = impatient()
+        store._container.retrying = impatient()
         fault = replace(COSMOS_FAULTS[name][0])
         self.server.faults.append(fault)
         yield
