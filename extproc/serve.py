@@ -23,6 +23,7 @@ from extproc.approval.waiting import Waiting
 from extproc.config import Config
 from extproc.credentials.provider import Credentials
 from extproc.errors import ConfigError
+from extproc.exchange_id import exchange_id
 from extproc.identities import graph_of
 from extproc.identity.gateway_token import GatewayTokens
 from extproc.intercepted import intercepted_hosts
@@ -42,7 +43,8 @@ from extproc.notify.notice import Channel
 from extproc.notify.notifier import Notifier
 from extproc.notify.webhook import Webhook, read_key
 from extproc.operations import make_app, watch
-from extproc.processor import Bounds, Processor, exchange_id
+from extproc.outside import Bounds, Outside
+from extproc.processor import Processor
 from extproc.recorder import recording
 from extproc.recording.session import Sessions
 from extproc.relative import short
@@ -128,7 +130,7 @@ async def running(config: Config, environ: Mapping[str, str], worker: int | None
                 keys=verifier.key_states(),
             )
 
-        processor = Processor(
+        outside = Outside(
             rules=_rules(config, _masking(config), tokens),
             identities=verifier,
             credentials=credentials,
@@ -137,8 +139,8 @@ async def running(config: Config, environ: Mapping[str, str], worker: int | None
             metrics=metrics,
             bounds=bounds,
             now=clock,
-            hand_on=_to_nobody if siblings is None else siblings.tell,
         )
+        processor = Processor(outside, hand_on=_to_nobody if siblings is None else siblings.tell)
         if siblings is not None:
             stack.enter_context(siblings.listening(processor.handed_on))
         app = make_app(metrics, lambda: _fault(processor, recorded.spool), state)
@@ -146,7 +148,7 @@ async def running(config: Config, environ: Mapping[str, str], worker: int | None
         await operations.setup()
         # It goes after the server, so that it tells of the drain.
         stack.push_async_callback(operations.cleanup)
-        server = Server(processor, bounds, addresses=_sockets(config, number))
+        server = Server(processor, bounds, addresses=_sockets(config, number), transport=config.settings.transport)
         await server.start()
         stack.push_async_callback(server.stop)
         for task in (server.watch(), watch(metrics, state)):

@@ -1,60 +1,56 @@
-"""The gRPC server: ext_proc streams, Envoy's access log and the health service, on a unix socket or TCP."""
+"""The service at its sockets: ext_proc streams, Envoy's access log and the health service, over either transport."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Literal, Protocol
 
-import grpc
-import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from extproc import health, wire
+from extproc.carrier import Service
+from extproc.health import Health
+from extproc.outside import Bounds
+from extproc.processor import Processor
 
-from extproc import wire
-from extproc.errors import ConfigError
-from extproc.processor import Bounds, Processor
+TransportName = Literal["http2", "grpc"]
 
-_MAX_MESSAGE_BYTES = 4 << 20
-"""Largest message taken from Envoy; its body pieces are bounded by the connection's buffer, far below this."""
+
+class Transport(Protocol):
+    """Carry calls of Envoy to the services."""
+
+    async def start(self, addresses: list[str]) -> None:
+        """Begin to serve at `unix:PATH` or `HOST:PORT`; raises ConfigError."""
+        ...
+
+    async def leave(self) -> None:
+        """Tell peers to open their next calls elsewhere; what runs goes on."""
+        ...
+
+    async def stop(self) -> None:
+        """End; what still runs is cut off."""
+        ...
 
 
 class Server:
-    """The gRPC server around a `Processor`: ext_proc, Envoy's access log, and the gRPC health service."""
+    """Serve a `Processor` at `addresses`."""
 
-    def __init__(self, processor: Processor, bounds: Bounds, *, addresses: list[str]) -> None:
+    def __init__(
+        self, processor: Processor, bounds: Bounds, *, addresses: list[str], transport: TransportName = "grpc"
+    ) -> None:
         self._processor = processor
-        self._health = health.HealthServicer()
-        self._server = grpc.aio.server(
-            maximum_concurrent_rpcs=bounds.max_exchanges,
-            options=[
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.so_reuseport", 0),
-                # While exchanges wait for approvers, Envoy's keep-alive pings are all that passes for minutes. gRPC
-                # would take that for an attack and close the connection, with every exchange on it.
-                ("grpc.http2.max_ping_strikes", 0),
-            ],
-        )
-        self._server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(
-                    wire.PROCESSOR_SERVICE, {"Process": grpc.stream_stream_rpc_method_handler(processor.process)}
-                ),
-                grpc.method_handlers_generic_handler(
-                    wire.ACCESS_LOG_SERVICE,
-                    {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(processor.access_logs)},
-                ),
-            )
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        for address in addresses:
-            try:
-                self._server.add_insecure_port(address)
-            except RuntimeError as failure:
-                raise ConfigError(f"listen: cannot listen on {address!r}") from failure
+        self._addresses = addresses
+        self._health = Health(wire.PROCESSOR_SERVICE)
+        services = {
+            f"/{wire.PROCESSOR_SERVICE}/Process": processor.open,
+            f"/{wire.ACCESS_LOG_SERVICE}/StreamAccessLogs": processor.open_log,
+            health.CHECK: self._health.check,
+        }
+        self._transport = _transport(transport, services, bounds.max_exchanges)
 
     async def start(self) -> None:
-        """Begin to serve."""
-        await self._server.start()
-        await self._set_health(serving=True)
+        """Begin to serve; raises ConfigError."""
+        await self._transport.start(self._addresses)
+        self._health.serving = True
 
     async def watch(self) -> None:
         """Run the watchdog until cancelled."""
@@ -62,13 +58,23 @@ class Server:
             await asyncio.sleep(1)
             self._processor.sweep()
 
+    async def leave(self) -> None:
+        """Have Envoy open its next streams elsewhere; what runs goes on."""
+        await self._transport.leave()
+
     async def stop(self) -> None:
         """Drain, then end the server; after this no exchange runs and every record is closed."""
-        await self._set_health(serving=False)
+        self._health.serving = False
         await self._processor.drain()
-        await self._server.stop(0)
+        await self._transport.stop()
 
-    async def _set_health(self, *, serving: bool) -> None:
-        answer = health_pb2.HealthCheckResponse
-        for service in ("", wire.PROCESSOR_SERVICE):
-            await self._health.set(service, answer.SERVING if serving else answer.NOT_SERVING)
+
+def _transport(name: TransportName, services: Mapping[str, Service], max_streams: int) -> Transport:
+    # Only the one that is used is loaded: grpc takes memory and threads.
+    if name == "grpc":
+        from extproc.grpc_transport import GrpcServer  # noqa: PLC0415
+
+        return GrpcServer(services, max_streams=max_streams)
+    from extproc.http2.server import Http2Server  # noqa: PLC0415
+
+    return Http2Server(services, max_streams=max_streams)

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from google.protobuf.message import DecodeError
 from google.protobuf.wrappers_pb2 import StringValue
+from grpc_health.v1 import health_pb2
 
 from extproc._pb import ext_proc_pb2 as pb
 from extproc.effects import (
@@ -231,3 +232,17 @@ def _end(flags: pb.ResponseFlags) -> End:
     if flags.stream_idle_timeout or flags.upstream_max_stream_duration_reached:
         return End.TIMEOUT
     return End.ENVOY
+
+
+def decode_health(message: bytes) -> str:
+    """Read one `HealthCheckRequest` and return the service it names; raises WireError."""
+    try:
+        return str(health_pb2.HealthCheckRequest.FromString(message).service)
+    except DecodeError as broken:
+        raise WireError("the message is not a HealthCheckRequest") from broken
+
+
+def health(*, serving: bool) -> bytes:
+    """Write one `HealthCheckResponse`."""
+    answer = health_pb2.HealthCheckResponse
+    return answer(status=answer.SERVING if serving else answer.NOT_SERVING).SerializeToString()

@@ -15,8 +15,8 @@ GENERATED = "extproc._pb"
 
 # Who may import a library; whatever is not listed here may be imported anywhere.
 ONLY_IN = {
-    "grpc": ["extproc.processor", "extproc.server"],
-    "grpc_health": ["extproc.server"],
+    "grpc": ["extproc.grpc_transport"],
+    "grpc_health": ["extproc.wire"],
     "google.protobuf": ["extproc.wire"],
     GENERATED: ["extproc.wire"],
     "azure": [
@@ -63,6 +63,7 @@ VOCABULARY = [
     "extproc.credential",
     "extproc.approval.approval",
     "extproc.approval.touch",
+    "extproc.carrier",
     "extproc.events",
     "extproc.effects",
 ]
@@ -97,6 +98,9 @@ LOGIC = [
 ]
 EXCHANGE = ["extproc.exchange", "extproc.tunnel"]
 ADAPTERS = [
+    "extproc.exchange_id",
+    "extproc.grpc_transport",
+    "extproc.outside",
     "extproc.approval.waiting",
     "extproc.certificates*",
     "extproc.wire",
@@ -135,7 +139,7 @@ LAYERS = [
     LOGIC,
     EXCHANGE,
     ADAPTERS,
-    ["extproc.processor", "extproc.server"],
+    ["extproc.call", "extproc.health", "extproc.processor", "extproc.server"],
     ["extproc.config", "extproc.config_console", "extproc.config_issuers", "extproc.config_recording"],
     ["extproc.stores", "extproc.recorder", "extproc.identities", "extproc.serve", "extproc.workers"],
     ["extproc.console*", "extproc.remote*", "extproc.doctor*"],

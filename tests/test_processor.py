@@ -27,9 +27,10 @@ from extproc.identity.principal import Principal
 from extproc.masking.finding import Hit
 from extproc.masking.masker import Masking
 from extproc.metrics import Metrics
-from extproc.processor import Bounds, Processor
+from extproc.outside import Bounds, Outside
+from extproc.processor import Processor
 from extproc.secret import Secret
-from extproc.server import Server
+from extproc.server import Server, TransportName
 from extproc.telemetry import MAX_AT_ONCE, READ_SECONDS, Slots
 from tests import envoy_api, metrics_of
 from tests.detecting import FINGERPRINTS, masking
@@ -86,7 +87,7 @@ class NotedDetector:
         assert not name.startswith("unidentified") or self.may_scan.wait(10)
 
 
-class Outside:
+class World:
     """Everything around a processor: it knows one token, and remembers what is recorded."""
 
     def __init__(self) -> None:
@@ -108,6 +109,9 @@ class Outside:
         if token.reveal() != TOKEN:
             raise Refused(Refusal(401, Code.IDENTITY_SIGNATURE, "Not this one."))
         return ALICE
+
+    def ready(self, name: str, upstream: Upstream) -> Credential | None:
+        return None
 
     async def get(self, name: str, upstream: Upstream) -> Credential:
         return CREDENTIAL
@@ -142,7 +146,7 @@ class Outside:
 class Envoy:
     """Speak to a processor."""
 
-    def __init__(self, channel: grpc.aio.Channel, outside: Outside, processor: Processor, clock: list[float]) -> None:
+    def __init__(self, channel: grpc.aio.Channel, outside: World, processor: Processor, clock: list[float]) -> None:
         self._channel = channel
         self.outside = outside
         self.processor = processor
@@ -158,11 +162,17 @@ class Envoy:
         await call
 
 
+@pytest.fixture(params=["grpc"])
+def transport(request: pytest.FixtureRequest) -> TransportName:
+    name: TransportName = request.param
+    return name
+
+
 @pytest.fixture
-async def envoy(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Envoy]:
-    outside, clock = Outside(), [1_760_000_000.0]
+async def envoy(tmp_path: Path, request: pytest.FixtureRequest, transport: TransportName) -> AsyncIterator[Envoy]:
+    outside, clock = World(), [1_760_000_000.0]
     bounds = getattr(request, "param", BOUNDS)
-    processor = Processor(
+    around = Outside(
         rules=rules(
             policy=replace(POLICY, rules=(*POLICY.rules, OPENS)),
             masking=Masking(outside.detector, POLICY.masking, FINGERPRINTS),
@@ -176,10 +186,10 @@ async def envoy(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
         metrics=Metrics(),
         bounds=bounds,
         now=lambda: clock[0],
-        hand_on=outside.handed_on.append,
     )
+    processor = Processor(around, hand_on=outside.handed_on.append)
     address = f"unix:{tmp_path}/s"
-    server = Server(processor, BOUNDS, addresses=[address])
+    server = Server(processor, BOUNDS, addresses=[address], transport=transport)
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
         yield Envoy(channel, outside, processor, clock)

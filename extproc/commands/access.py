@@ -9,7 +9,7 @@ import time
 
 from extproc.config_recording import Places
 from extproc.errors import ExtprocError, StoreUnavailable
-from extproc.processor import exchange_id
+from extproc.exchange_id import exchange_id
 from extproc.recording.entry import Draft, Kind
 from extproc.recording.facts import bounded, microseconds
 from extproc.spool import oneshot

@@ -12,7 +12,7 @@ import aiohttp
 from extproc import stores
 from extproc.config_recording import Places
 from extproc.errors import StoreUnavailable
-from extproc.processor import exchange_id
+from extproc.exchange_id import exchange_id
 from extproc.recorder import line_fingerprints, outlets_of, recovering
 from extproc.recording.checkpoint import PublicKey, open_note
 from extproc.recording.entry import Draft

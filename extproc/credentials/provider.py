@@ -52,6 +52,15 @@ class Credentials:
                 raise ConfigError(f"credential {spec.name!r} is configured twice")
             self._held[spec.name] = _Held(spec, self._source(spec))
 
+    def ready(self, name: str, upstream: Upstream) -> Credential | None:
+        """Return what `get` would, None where it would have to wait. Raises Refused with `credential.unavailable`."""
+        held = self._usable(name, upstream)
+        exchange = held.exchange
+        if exchange is None or upstream is Upstream.GITHUB_API:
+            return held.raw
+        grant = exchange.current()
+        return None if grant is None else _exchanged(held.spec, exchange.github, grant, upstream)
+
     async def get(self, name: str, upstream: Upstream) -> Credential:
         """Return credential `name` for a request to `upstream`; waits only where a token must be exchanged first.
 

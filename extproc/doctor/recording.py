@@ -15,7 +15,7 @@ from extproc import stores
 from extproc.config_recording import Places
 from extproc.doctor.check import Check, Verdict, aside, failed, ok, skipped
 from extproc.errors import StoreUnavailable
-from extproc.processor import exchange_id
+from extproc.exchange_id import exchange_id
 from extproc.recording.entry import Draft, Kind
 from extproc.recording.facts import bounded, microseconds
 from extproc.spool import folders, oneshot

@@ -8,7 +8,7 @@ from extproc.config_recording import Places, RecordingSettings, StoreSettings
 from extproc.console.accesses import AGAIN_SECONDS, Accesses
 from extproc.console.roles import Role, Viewer
 from extproc.errors import StoreUnavailable
-from extproc.processor import exchange_id
+from extproc.exchange_id import exchange_id
 from tests.console.api.serving import accesses
 from tests.console.desk import principal
 from tests.recording_of import NOW

@@ -22,10 +22,14 @@ import aiohttp
 import yaml
 
 from extproc.dev import files, idp, keys, runner, users, web
+from extproc.server import TransportName
 from extproc.store.sqlite_archive import SqliteArchive
 from tests.e2e.upstream import Upstream
 
 READY_SECONDS = 30
+
+TRANSPORT: TransportName = "http2" if os.environ.get("TRANSPORT") == "http2" else "grpc"
+"""What the service under test carries Envoy's streams with (`make test-transports`)."""
 
 
 # Below the range from which the system takes ports for outgoing connections (Linux: 32768), one of which could take a
@@ -93,6 +97,7 @@ class Gateway:
         """Write all files; `change` may edit the Envoy configuration."""
         await self.upstream.start()
         files.prepare(self.state, self.ports, f"http://127.0.0.1:{self.upstream.port}", now=time.time())
+        self.configure(transport=TRANSPORT)
         if change is not None:
             path = self.state / "envoy.yaml"
             config = yaml.safe_load(path.read_text())

@@ -33,8 +33,9 @@ from extproc.endpoint import Upstream
 from extproc.identity.principal import Principal
 from extproc.masking.masker import Masking
 from extproc.metrics import Metrics
+from extproc.outside import Bounds, Outside
 from extproc.policy_file import load
-from extproc.processor import Bounds, Processor
+from extproc.processor import Processor
 from extproc.recorder import recording
 from extproc.recording.session import Sessions
 from extproc.rules import Rules
@@ -42,7 +43,7 @@ from extproc.secret import Secret
 from extproc.server import Server
 from extproc.store.sqlite_approvals import SqliteApprovals
 from tests.detecting import FINGERPRINTS, masking
-from tests.e2e.gateway import Gateway, decision_id, until
+from tests.e2e.gateway import TRANSPORT, Gateway, decision_id, until
 from tests.e2e.upstream import Call, Script
 from tests.e2e.wires import CASES, TOKEN, Case, leaked, trees
 
@@ -632,8 +633,11 @@ class Known:
     async def verify(self, token: Secret) -> Principal:
         return ALICE
 
-    async def get(self, name: str, upstream: Upstream) -> Credential:
+    def ready(self, name: str, upstream: Upstream) -> Credential:
         return CREDENTIAL
+
+    async def get(self, name: str, upstream: Upstream) -> Credential:
+        raise NotImplementedError
 
 
 @dataclasses.dataclass
@@ -647,7 +651,7 @@ class Inside:
 
     def has_woken(self) -> bool:
         """Say whether an exchange has seen anything since the clock moved."""
-        return any(live.last_event >= self.clock[0] for live in self.processor._live.values())
+        return any(live.last_event >= self.clock[0] for live in self.processor._calls.values())
 
 
 @asynccontextmanager
@@ -674,11 +678,12 @@ async def inside(gateway: Gateway) -> AsyncIterator[Inside]:
     async with recording(places, epoch="inside", worker="0", session=gateway.session, now=time.time) as recorded:
         approvals = SqliteApprovals(places.approvals, instance="inside", now=now())
         waiting = Waiting(approvals, now, 2, poll_seconds=0.01)
-        processor = Processor(
+        outside = Outside(
             rules=rules, identities=Known(), credentials=Known(), approvers=waiting, recorder=recorded.spool,
-            metrics=Metrics(), bounds=bounds, now=now, hand_on=lambda _message: None,
+            metrics=Metrics(), bounds=bounds, now=now,
         )  # fmt: skip
-        server = Server(processor, bounds, addresses=[f"unix:{gateway.socket}"])
+        processor = Processor(outside, hand_on=lambda _message: None)
+        server = Server(processor, bounds, addresses=[f"unix:{gateway.socket}"], transport=TRANSPORT)
         await server.start()
         desk = Desk(gateway.state, now)
         try:

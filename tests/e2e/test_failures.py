@@ -32,14 +32,15 @@ from extproc.identity.principal import Principal
 from extproc.masking.finding import Hit
 from extproc.masking.masker import Masking
 from extproc.metrics import Metrics
+from extproc.outside import Bounds, Outside
 from extproc.policy_file import load
-from extproc.processor import Bounds, Processor
+from extproc.processor import Processor
 from extproc.recording.session import Sessions
 from extproc.rules import Rules
 from extproc.secret import Secret
 from extproc.server import Server
 from tests.detecting import FINGERPRINTS, masking
-from tests.e2e.gateway import READY_SECONDS, Gateway, decision_id, until
+from tests.e2e.gateway import READY_SECONDS, TRANSPORT, Gateway, decision_id, until
 from tests.e2e.upstream import DONE, Call, answer_json, event, plain
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -260,9 +261,12 @@ class Parts:
             await self.hang.wait()
         return ALICE
 
-    async def get(self, name: str, upstream: Upstream) -> Credential:
+    def ready(self, name: str, upstream: Upstream) -> Credential | None:
         self.check("credential")
         return CREDENTIAL
+
+    async def get(self, name: str, upstream: Upstream) -> Credential:
+        raise NotImplementedError
 
     async def wait(self, request: ApprovalRequest) -> NotHeld:
         return NotHeld("Nobody approves here.")
@@ -374,18 +378,18 @@ async def inside(gateway: Gateway) -> AsyncIterator[Inside]:
         dialects={EndpointKind.CHAT: BreakableDialect(parts)},
     )
     bounds = Bounds(max_exchanges=4, idle_seconds=60, total_seconds=600, drain_seconds=0.2, end_reason_seconds=0.5)
-    processor = Processor(
+    outside = Outside(
         rules=rules,
         identities=parts,
         credentials=parts,
         approvers=parts,
         recorder=parts,
         metrics=Metrics(),
-        hand_on=lambda _message: None,
         bounds=bounds,
         now=lambda: clock[0],
     )
-    server = Server(processor, bounds, addresses=[f"unix:{gateway.socket}"])
+    processor = Processor(outside, hand_on=lambda _message: None)
+    server = Server(processor, bounds, addresses=[f"unix:{gateway.socket}"], transport=TRANSPORT)
     await server.start()
     try:
         yield Inside(gateway, parts, processor, clock)
