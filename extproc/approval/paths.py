@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -101,7 +102,13 @@ def readings(path: str) -> frozenset[str] | None:
         path.encode()
     except UnicodeEncodeError:
         return None
-    texts = _texts(_DEVICE.sub("/", unicodedata.normalize("NFC", path[: _MAX_CHARS + 1]), count=1))
+    return _readings(path[: _MAX_CHARS + 1])
+
+
+@lru_cache(maxsize=256)
+def _readings(path: str) -> frozenset[str] | None:
+    """Return what `readings` does, of the first characters; each protection of a policy asks for the same path."""
+    texts = _texts(_DEVICE.sub("/", unicodedata.normalize("NFC", path), count=1))
     if texts is None:
         return None
     found = {_clean(text, windows=windows) for text in texts for windows in (False, True)}
