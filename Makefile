@@ -6,7 +6,7 @@ STATE ?= $(or $(EXTPROC_STATE_DIR),.extproc)
 UPSTREAM ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run demo test test-clients lint proto schema dashboards lock bench soak fuzz screenshots image test-image sbom clean
+.PHONY: help run demo test test-transports test-clients lint proto schema dashboards lock bench bench-peers soak fuzz screenshots image test-image sbom clean
 .DEFAULT_GOAL := help
 
 help: ## show this help
@@ -30,6 +30,9 @@ test: $(VENV)/.installed ## run all tests, the ones on the real Envoy and in a r
 	@$(BIN)/pytest -n 2 --dist worksteal
 	@$(BIN)/pytest tests/browser
 	@$(BIN)/pytest tests/pods
+
+test-transports: $(VENV)/.installed ## the end-to-end tests with grpc.aio in place of our own HTTP/2
+	@TRANSPORT=grpc $(BIN)/pytest -n 2 --dist worksteal tests/e2e
 
 test-clients: $(VENV)/.installed ## drive the real clients through a running gateway (QUICK=1: a subset, WRITE=1: write the table)
 	@$(BIN)/python -m tests.clients.install $(if $(QUICK),--quick)
@@ -58,8 +61,14 @@ lock: ## pin the dependencies again
 bench: $(VENV)/.installed ## measure against a no-op service, on this machine
 	@$(BIN)/python -m bench
 
-soak: $(VENV)/.installed ## kill the service under load, KILLS times (20)
+bench-peers: ## install mitmproxy and LiteLLM below .peers, for `make bench` to compare with
+	@for one in mitmproxy 'litellm[proxy]'; do name=$${one%\[*}; \
+	  $(PYTHON) -m venv ".peers/$$name" && ".peers/$$name/bin/pip" install --quiet --disable-pip-version-check "$$one" || exit 1; done
+	@.peers/litellm/bin/pip uninstall --quiet --yes litellm-enterprise
+
+soak: $(VENV)/.installed ## kill the service under load, KILLS times (20), then mixed load for SOAK_SECONDS (600)
 	@KILLS=$(or $(KILLS),20) $(BIN)/pytest tests/e2e/test_evidence.py
+	@SOAK_SECONDS=$(or $(SOAK_SECONDS),600) TRANSPORT=$(or $(TRANSPORT),http2) $(BIN)/pytest tests/soak
 
 fuzz: $(VENV)/.installed ## mutated input on every parser, each for FUZZ_SECONDS (60)
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
@@ -90,4 +99,4 @@ sbom: $(VENV)/.installed ## write sbom.cdx.json, the bill of materials (the imag
 	@mv sbom.cdx.json.new sbom.cdx.json && echo sbom.cdx.json
 
 clean: ## remove the virtual environment, caches and the default state
-	@rm -rf $(VENV) .clients .extproc .mypy_cache .ruff_cache .hypothesis bench/results
+	@rm -rf $(VENV) .clients .peers .extproc .mypy_cache .ruff_cache .hypothesis bench/results

@@ -171,7 +171,7 @@ class Settings(_Model):
 
     listen: list[Listen] = Field(["unix:/run/extproc/{worker}.sock"], min_length=1)
     workers: int = Field(1, ge=1, le=64, description="Processes, each at its own socket: {worker} is its number.")
-    transport: Literal["http2", "grpc"] = Field("grpc", description="What carries Envoy's streams: ours or grpc.aio.")
+    transport: Literal["http2", "grpc"] = Field("http2", description="What carries Envoy's streams: ours or grpc.aio.")
     operations: Address = "0.0.0.0:9464"
     policy: Path
     rule_cache: Path = Path("rule-cache")

@@ -18,6 +18,8 @@ log = logging.getLogger("extproc.grpc")
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
+_LEAVE_SECONDS = 86_400.0
+
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -25,6 +27,7 @@ class GrpcServer:
     """Serve the services, by path, at most `max_streams` calls at a time."""
 
     def __init__(self, services: Mapping[str, Service], *, max_streams: int) -> None:
+        self._leaving: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=max_streams,
             options=[
@@ -50,15 +53,16 @@ class GrpcServer:
                 raise ConfigError(f"listen: cannot listen on {address!r}") from failure
         await self._server.start()
 
-    async def leave(self) -> None:
-        """Tell peers to open their next calls elsewhere; what runs goes on."""
-        # gRPC does so in the first step of a stop, whose last one, to cut off what runs, is an hour away.
-        self._leaving = asyncio.create_task(self._server.stop(3600))
-        await asyncio.sleep(0)
+    def goaway(self) -> None:
+        """Ask every peer for a new connection; running calls go on."""
+        # gRPC does so first when it stops; that it cuts off what runs is further away than any drain.
+        self._leaving = asyncio.create_task(self._server.stop(_LEAVE_SECONDS))
 
     async def stop(self) -> None:
         """End; what still runs is cut off."""
         await self._server.stop(0)
+        if self._leaving is not None:
+            await self._leaving
 
 
 async def _serve(service: Service, _requests: object, context: _Context) -> None:

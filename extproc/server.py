@@ -15,6 +15,10 @@ from extproc.processor import Processor
 TransportName = Literal["http2", "grpc"]
 
 
+_OTHER_STREAMS = 64
+"""Beside exchanges: the access log and the health checks of some Envoys."""
+
+
 class Transport(Protocol):
     """Carry calls of Envoy to the services."""
 
@@ -22,8 +26,8 @@ class Transport(Protocol):
         """Begin to serve at `unix:PATH` or `HOST:PORT`; raises ConfigError."""
         ...
 
-    async def leave(self) -> None:
-        """Tell peers to open their next calls elsewhere; what runs goes on."""
+    def goaway(self) -> None:
+        """Ask every peer for a new connection; running calls go on."""
         ...
 
     async def stop(self) -> None:
@@ -35,7 +39,7 @@ class Server:
     """Serve a `Processor` at `addresses`."""
 
     def __init__(
-        self, processor: Processor, bounds: Bounds, *, addresses: list[str], transport: TransportName = "grpc"
+        self, processor: Processor, bounds: Bounds, *, addresses: list[str], transport: TransportName = "http2"
     ) -> None:
         self._processor = processor
         self._addresses = addresses
@@ -45,7 +49,7 @@ class Server:
             f"/{wire.ACCESS_LOG_SERVICE}/StreamAccessLogs": processor.open_log,
             health.CHECK: self._health.check,
         }
-        self._transport = _transport(transport, services, bounds.max_exchanges)
+        self._transport = _transport(transport, services, bounds.max_exchanges + _OTHER_STREAMS)
 
     async def start(self) -> None:
         """Begin to serve; raises ConfigError."""
@@ -58,9 +62,13 @@ class Server:
             await asyncio.sleep(1)
             self._processor.sweep()
 
+    def lame(self) -> None:
+        """Say that it is not healthy, so that Envoy opens its next streams elsewhere; all else goes on."""
+        self._health.serving = False
+
     async def leave(self) -> None:
         """Have Envoy open its next streams elsewhere; what runs goes on."""
-        await self._transport.leave()
+        self._transport.goaway()
 
     async def stop(self) -> None:
         """Drain, then end the server; after this no exchange runs and every record is closed."""

@@ -17,6 +17,7 @@ GENERATED = "extproc._pb"
 ONLY_IN = {
     "grpc": ["extproc.grpc_transport"],
     "grpc_health": ["extproc.wire"],
+    "hpack": ["extproc.http2.headers"],
     "google.protobuf": ["extproc.wire"],
     GENERATED: ["extproc.wire"],
     "azure": [
@@ -27,7 +28,8 @@ ONLY_IN = {
     "prometheus_client": ["extproc.metrics*", "extproc.operations"],
     "aiohttp": [
         *("extproc.keys.*", "extproc.credentials.*", "extproc.identities", "extproc.serve", "extproc.operations"),
-        *("extproc.workers", "extproc.doctor.gateway", "extproc.draining", "extproc.commands.drain"),
+        *("extproc.workers", "extproc.worker_process", "extproc.doctor.gateway", "extproc.draining"),
+        "extproc.commands.drain",
         *("extproc.notify.*", "extproc.dev.*", "extproc.witness.*", "extproc.feed.*", "extproc.recorder"),
         *("extproc.commands.entries", "extproc.commands.feed", "extproc.signin.*", "extproc.commands.login"),
         *("extproc.console.services", "extproc.console.shipping", "extproc.console.composed"),
@@ -100,10 +102,11 @@ EXCHANGE = ["extproc.exchange", "extproc.tunnel"]
 ADAPTERS = [
     "extproc.exchange_id",
     "extproc.grpc_transport",
+    "extproc.http2*",
     "extproc.outside",
     "extproc.approval.waiting",
     "extproc.certificates*",
-    "extproc.wire",
+    "extproc.wire*",
     "extproc.masking.detector",
     "extproc.durable",
     "extproc.store.*",
@@ -122,6 +125,7 @@ ADAPTERS = [
     "extproc.logs",
     "extproc.processes",
     "extproc.relative",
+    "extproc.handover",
     "extproc.siblings",
     "extproc.draining",
     "extproc.yaml_file",
@@ -141,7 +145,7 @@ LAYERS = [
     ADAPTERS,
     ["extproc.call", "extproc.health", "extproc.processor", "extproc.server"],
     ["extproc.config", "extproc.config_console", "extproc.config_issuers", "extproc.config_recording"],
-    ["extproc.stores", "extproc.recorder", "extproc.identities", "extproc.serve", "extproc.workers"],
+    ["extproc.stores", "extproc.recorder", "extproc.identities", "extproc.serve", "extproc.worker*"],
     ["extproc.console*", "extproc.remote*", "extproc.doctor*"],
     ["extproc.dev*"],
     ["extproc.cli", "extproc.commands*", "extproc.__main__"],

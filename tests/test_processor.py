@@ -1,4 +1,4 @@
-"""The grpc.aio shell, spoken to as Envoy does: CONNECT at the forward proxy, what the access log tells, telemetry."""
+"""The service, spoken to as Envoy does: CONNECT at the forward proxy, what the access log tells, telemetry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from extproc import wire
+from extproc import wire, wire_writing
 from extproc.approval.approval import Request as ApprovalRequest
 from extproc.approval.waiting import NotHeld
 from extproc.credential import Credential
@@ -162,7 +162,7 @@ class Envoy:
         await call
 
 
-@pytest.fixture(params=["grpc"])
+@pytest.fixture(params=["http2", "grpc"])
 def transport(request: pytest.FixtureRequest) -> TransportName:
     name: TransportName = request.param
     return name
@@ -250,7 +250,7 @@ def http_log(
     entry = log_data.HttpAccessLogEntry(
         common_properties=log_data.AccessLogCommon(
             response_flags=flags,
-            metadata=core.Metadata(filter_metadata={wire.METADATA_NAMESPACE: ours}),
+            metadata=core.Metadata(filter_metadata={wire_writing.METADATA_NAMESPACE: ours}),
         ),
         request=log_data.HttpRequestProperties(request_body_bytes=received),
         response=log_data.HttpResponseProperties(response_body_bytes=sent),

@@ -117,14 +117,15 @@ class Spool:
 
     # --- what exchanges ask -------------------------------------------------------------------------------------
 
-    async def append(self, opening: dict[str, Any] | None, closing: dict[str, Any] | None) -> None:
+    def append(self, opening: dict[str, Any] | None, closing: dict[str, Any] | None) -> asyncio.Future[None]:
         """Make opening and closing durable; see the port for the contract."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._closed:
-            raise StoreUnavailable("the spool is closed")
-        done = asyncio.get_running_loop().create_future()
-        self._queue.put(_Write(opening, closing, done))
-        # A cancelled caller leaves a cancelled future behind; the write goes on.
-        await done
+            done.set_exception(StoreUnavailable("the spool is closed"))
+        else:
+            # A caller that cancels it leaves a cancelled future behind; the write goes on.
+            self._queue.put(_Write(opening, closing, done))
+        return done
 
     def answering(self, exchange_id: str, status: int, content_type: str | None) -> None:
         """Note that an answer's headers are about to go to the client."""
@@ -207,11 +208,12 @@ class Spool:
     def _run(self) -> None:
         next_commit = 0.0
         while True:
+            # Before the wait for what comes next: an entry that comes now must not wake this thread too early.
+            time.sleep(max(0.0, next_commit - time.monotonic()))
             first = self._next()
             if first is None:
                 self._end_log()
                 return
-            time.sleep(max(0.0, next_commit - time.monotonic()))
             next_commit = time.monotonic() + COMMIT_INTERVAL_SECONDS
             group: list[_Write | _Copy | None] = [] if first is True else [first]
             while len(group) < MAX_GROUP and not self._queue.empty() and group[-1:] != [None]:

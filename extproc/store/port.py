@@ -8,7 +8,7 @@ run over every adapter.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -18,13 +18,14 @@ from extproc.recording.entry import Blob, Sealed, WrappedKey
 class Recorder(Protocol):
     """Keep what happens in exchanges, append-only.
 
-    An exchange has one opening and at most one closing; neither is ever changed. `append` returns only when they are
-    durable (they survive a power cut), and raises `StoreUnavailable` when that is not so or not known. Both of one call
-    become durable together. Safe for many concurrent callers on one event loop; a cancelled caller does not undo the
-    write. Both are JSON objects; the caller does not change them after the call.
+    An exchange has one opening and at most one closing; neither is ever changed. What `append` returns is done only
+    when they are durable (they survive a power cut), and fails with `StoreUnavailable` when that is not so or not
+    known. Both of one call become durable together. Safe for many concurrent callers on one event loop; what was called
+    is written, whether or not anybody waits for it. Both are JSON objects; the caller does not change them after the
+    call.
     """
 
-    async def append(self, opening: dict[str, Any] | None, closing: dict[str, Any] | None) -> None:
+    def append(self, opening: dict[str, Any] | None, closing: dict[str, Any] | None) -> Awaitable[None]:
         """Make opening and closing durable."""
         ...
 

@@ -28,7 +28,7 @@ from tests.e2e.upstream import Upstream
 
 READY_SECONDS = 30
 
-TRANSPORT: TransportName = "http2" if os.environ.get("TRANSPORT") == "http2" else "grpc"
+TRANSPORT: TransportName = "grpc" if os.environ.get("TRANSPORT") == "grpc" else "http2"
 """What the service under test carries Envoy's streams with (`make test-transports`)."""
 
 

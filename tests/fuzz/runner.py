@@ -13,7 +13,7 @@ from random import Random
 
 from extproc.endpoint import EndpointKind
 from tests.detecting import masking
-from tests.fuzz import bodies, formats, streams, texts
+from tests.fuzz import bodies, formats, http2, streams, texts
 from tests.fuzz.texts import Note
 
 Target = Callable[[Random, Note], None]
@@ -45,6 +45,7 @@ TARGETS: Mapping[str, Target] = {
     "channel": texts.channel,
     "json_text": texts.json_text,
     "private_key": texts.keys,
+    "http2": http2.http2,
 }
 
 

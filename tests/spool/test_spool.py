@@ -74,7 +74,7 @@ async def test_both_at_once_are_one_entry(tmp_path: Path) -> None:
 async def test_an_append_returns_only_when_it_was_flushed(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
     disk = SlowDisk(spool)
-    task = asyncio.create_task(spool.append(exchange("one")[0], None))
+    task = asyncio.ensure_future(spool.append(exchange("one")[0], None))
     await until(lambda: disk.count == 1)
     assert not task.done()
     assert spool.durable.segment == 0
@@ -89,9 +89,9 @@ async def test_what_waits_during_a_flush_is_flushed_together(tmp_path: Path) -> 
     woken: list[None] = []
     spool = spool_in(tmp_path, on_durable=lambda: woken.append(None))
     disk = SlowDisk(spool)
-    first = asyncio.create_task(spool.append(*exchange("first")))
+    first = asyncio.ensure_future(spool.append(*exchange("first")))
     await until(lambda: disk.count == 1)
-    others = [asyncio.create_task(spool.append(*exchange(f"x{number}"))) for number in range(50)]
+    others = [asyncio.ensure_future(spool.append(*exchange(f"x{number}"))) for number in range(50)]
     await until(lambda: spool._queue.qsize() == 50)
     disk.go.release(2)
     await asyncio.gather(first, *others)
@@ -106,7 +106,7 @@ async def test_pieces_are_written_while_a_flush_is_under_way(tmp_path: Path) -> 
     spool = spool_in(tmp_path)
     await spool.append(exchange("one")[0], None)
     disk = SlowDisk(spool)
-    task = asyncio.create_task(spool.append(*exchange("two")))
+    task = asyncio.ensure_future(spool.append(*exchange("two")))
     await until(lambda: disk.count == 1)
     spool.piece("one", 1.0, b"now")
     assert Piece("one", 1.0, 0, b"now") in records(spool.folder)
@@ -118,7 +118,7 @@ async def test_pieces_are_written_while_a_flush_is_under_way(tmp_path: Path) -> 
 async def test_a_cancelled_caller_does_not_undo_the_write(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
     disk = SlowDisk(spool)
-    task = asyncio.create_task(spool.append(*exchange("one")))
+    task = asyncio.ensure_future(spool.append(*exchange("one")))
     await until(lambda: disk.count == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -200,7 +200,7 @@ async def test_an_exchange_is_closed_once(tmp_path: Path) -> None:
 
 async def test_a_closed_spool_ends_its_log_and_takes_nothing_more(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
-    task = asyncio.create_task(spool.append(*exchange("one")))
+    task = asyncio.ensure_future(spool.append(*exchange("one")))
     await asyncio.sleep(0)
     await spool.aclose()
     await task
