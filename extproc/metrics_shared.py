@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 # How prometheus_client names its files: by type, of gauges with the mode, and by process.
+_KEPT: Final = ("counter", "histogram")
 _FILE: Final = re.compile(r"(?:counter|histogram|gauge_[a-z]+)_(\d+)\.db")
 
 
@@ -53,6 +55,30 @@ def gathered(folder: Path) -> CollectorRegistry:
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
     return registry
+
+
+def keep(folder: Path) -> None:
+    """Have this process keep the numbers of others that end; while it lives, the folder is of one run."""
+    with joined(folder):
+        for kind in _KEPT:
+            _own(folder, kind).close()  # type: ignore[no-untyped-call]
+
+
+def left_by(folder: Path, process: int) -> None:
+    """Add what a process counted that ended to what this one keeps, and remove its files. Nobody may read meanwhile."""
+    for kind in _KEPT:
+        path = folder / f"{kind}_{process}.db"
+        if path.exists():
+            own = _own(folder, kind)
+            for key, value, _, _ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
+                own.write_value(key, own.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
+            own.close()  # type: ignore[no-untyped-call]
+            path.unlink()
+    mark_process_dead(process, str(folder))  # type: ignore[no-untyped-call]
+
+
+def _own(folder: Path, kind: str) -> MmapedDict:
+    return MmapedDict(str(folder / f"{kind}_{os.getpid()}.db"))  # type: ignore[no-untyped-call]
 
 
 def _processes(folder: Path) -> set[int]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.metadata
 import logging
 import os
-import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -24,6 +24,7 @@ from extproc.config import Config
 from extproc.credentials.provider import Credentials
 from extproc.errors import ConfigError
 from extproc.exchange_id import exchange_id
+from extproc.handover import Sockets, Told, clear_socket, leave, operations_socket
 from extproc.identities import graph_of
 from extproc.identity.gateway_token import GatewayTokens
 from extproc.intercepted import intercepted_hosts
@@ -60,26 +61,48 @@ log = logging.getLogger("extproc.serve")
 
 async def serve(config: Config, environ: Mapping[str, str], worker: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain; `worker` is the number of one of several (`extproc.workers`)."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running(config, environ, worker):
+    told = Told(is_alone=worker is None)
+    told.listen()
+    async with running(config, environ, worker) as service:
+        # What is loaded stays: looking through it for garbage stops every stream for some 50 ms.
+        gc.collect()
+        gc.freeze()
         listen = config.settings.listen_of(worker or 0)
         log.info("serving", extra={"fields": {"listen": listen, "pid": os.getpid()}})
-        await stop.wait()
+        await told.leave.wait()
+        if not told.end.is_set():
+            await leave(
+                service.server,
+                lambda: service.processor.open_exchanges,
+                told.end,
+                is_replaced=service.sockets.taken_over,
+                # gRPC refuses what Envoy sent before it heard that it is to go: it must be led elsewhere before.
+                must_be_lame=config.settings.transport == "grpc",
+                bound_seconds=config.settings.limits.total_seconds,
+            )
         log.info("draining")
     log.info("stopped")
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a signal acts on while the service runs."""
+
+    server: Server
+    processor: Processor
+    sockets: Sockets
+
+
 @asynccontextmanager
-async def running(config: Config, environ: Mapping[str, str], worker: int | None = None) -> AsyncIterator[None]:
+async def running(config: Config, environ: Mapping[str, str], worker: int | None = None) -> AsyncIterator[Service]:
     """Run the service; leaving drains it."""
     clock = steady_clock()
     number = worker or 0
-    siblings = None if worker is None else Siblings(config.socket_folder, worker, config.settings.workers)
+    siblings = None if worker is None else Siblings(config.socket_folder, f"{worker}-{os.getpid()}")
     async with AsyncExitStack() as stack:
         metrics = _metrics(config, environ)
+        # Last of all, so that it has the exchanges of the drain.
+        stack.callback(metrics.settle)
         # No cookies and no proxy of the environment: what is asked here decides who gets in and with what credential.
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         tokens = GatewayTokens(gateway_token_key.load_keys(config.places.gateway_token_key))
@@ -148,13 +171,16 @@ async def running(config: Config, environ: Mapping[str, str], worker: int | None
         await operations.setup()
         # It goes after the server, so that it tells of the drain.
         stack.push_async_callback(operations.cleanup)
-        server = Server(processor, bounds, addresses=_sockets(config, number), transport=config.settings.transport)
+        addresses, sockets = _sockets(config, worker)
+        server = Server(processor, bounds, addresses=addresses, transport=config.settings.transport)
         await server.start()
         stack.push_async_callback(server.stop)
         for task in (server.watch(), watch(metrics, state)):
             stack.callback(asyncio.create_task(task).cancel)
         await _listen(operations, config, worker)
-        yield
+        # In the same turn of the loop: who hears that it lives knows that it has taken over.
+        sockets.take_over()
+        yield Service(server, processor, sockets)
 
 
 def _to_nobody(_message: bytes) -> None:
@@ -228,33 +254,28 @@ def _notifier(config: Config, session: aiohttp.ClientSession, clock: Callable[[]
     return Notifier(found, settings.link)
 
 
-def _sockets(config: Config, worker: int) -> list[str]:
-    """Return the addresses a worker listens on; a relative socket is in the settings file's folder."""
-    addresses = []
-    for address in config.settings.listen_of(worker):
-        if address.startswith("unix:"):
-            path = config.base / address.removeprefix("unix:")
-            clear_socket(path)
+def _sockets(config: Config, worker: int | None) -> tuple[list[str], Sockets]:
+    """Return the addresses to listen on, and which sockets are to be taken over from the worker before."""
+    addresses: list[str] = []
+    paths: list[Path] = []
+    for address in config.settings.listen_of(worker or 0):
+        if not address.startswith("unix:"):
+            addresses.append(address)
+        elif worker is None:
+            clear_socket(path := socket_path(config, address))
             addresses.append(f"unix:{short(path)}")
         else:
-            addresses.append(address)
-    return addresses
-
-
-def clear_socket(path: Path) -> None:
-    """Remove the socket of a process that died; raises ConfigError for anything else that is in the way."""
+            paths.append(socket_path(config, address))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            return
-        if not path.is_socket():
-            raise ConfigError(f"listen: {path} exists and is not a socket")
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                raise ConfigError(f"listen: another process serves {path}")
-        path.unlink()
+        sockets = Sockets(paths)
     except OSError as failure:
-        raise ConfigError(f"listen: cannot use {path}: {failure.strerror}") from failure
+        raise ConfigError(f"listen: cannot use {failure.filename}: {failure.strerror}") from failure
+    return [*addresses, *sockets.addresses], sockets
+
+
+def socket_path(config: Config, address: str) -> Path:
+    """Return the path of a unix socket; a relative one is in the settings file's folder."""
+    return config.base / address.removeprefix("unix:")
 
 
 async def _listen(operations: web.AppRunner, config: Config, worker: int | None) -> None:
@@ -262,8 +283,7 @@ async def _listen(operations: web.AppRunner, config: Config, worker: int | None)
     if worker is None:
         await listen_on(operations, config.settings.operations)
         return
-    path = operations_socket(config, worker)
-    clear_socket(path)
+    path = operations_socket(config.socket_folder, worker, os.getpid())
     try:
         await web.UnixSite(operations, short(path)).start()
     except OSError as failure:
@@ -277,8 +297,3 @@ async def listen_on(operations: web.AppRunner, address: str) -> None:
         await web.TCPSite(operations, host, int(port)).start()
     except OSError as failure:
         raise ConfigError(f"operations: cannot listen on {address}: {failure.strerror}") from failure
-
-
-def operations_socket(config: Config, worker: int) -> Path:
-    """Return where one of several workers tells how it is."""
-    return config.socket_folder / f"operations-{worker}.sock"

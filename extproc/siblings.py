@@ -32,13 +32,16 @@ _WAITS_SECONDS: Final = 1.0
 
 
 class Siblings:
-    """The datagram sockets `ends-<number>.sock` of all workers in a folder; `worker` is our own number."""
+    """The datagram sockets `ends-<name>.sock` of all workers in a folder.
 
-    def __init__(self, folder: Path, worker: int, workers: int) -> None:
-        self._own = folder / f"ends-{worker}.sock"
-        self._others = [folder / f"ends-{number}.sock" for number in range(workers) if number != worker]
+    A name is of one process, not of a worker's number: one that was replaced still has exchanges.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._own = folder / f"ends-{name}.sock"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._waiting: dict[Path, deque[tuple[float, bytes]]] = {other: deque() for other in self._others}
+        self._waiting: dict[Path, deque[tuple[float, bytes]]] = {}
         self._again: asyncio.TimerHandle | None = None
 
     def tell(self, message: bytes) -> None:
@@ -46,11 +49,18 @@ class Siblings:
         if len(message) > _MAX_BYTES:
             return
         now = asyncio.get_running_loop().time()
-        for other in self._others:
+        for other in self._others():
+            if self._sent(other, message):
+                continue
             # An exchange whose end nobody explains is recorded as ended by who is most likely (processor.py).
-            if not self._sent(other, message) and len(self._waiting[other]) < _MAX_WAITING:
-                self._waiting[other].append((now, message))
+            waiting = self._waiting.setdefault(other, deque())
+            if len(waiting) < _MAX_WAITING:
+                waiting.append((now, message))
         self._try_again_soon()
+
+    def _others(self) -> list[Path]:
+        # Looked for each time: it is once for each exchange that was cut short.
+        return [path for path in self._folder.glob("ends-*.sock") if path != self._own]
 
     def _sent(self, other: Path, message: bytes) -> bool:
         """Send; return False where the other one has to read first."""
@@ -58,21 +68,26 @@ class Siblings:
             self._socket.sendto(message, short(other))
         except BlockingIOError:
             return False
+        except ConnectionRefusedError:
+            # It was killed, and so was every exchange of it.
+            other.unlink(missing_ok=True)
         except OSError:
-            # It does not run, and nor does any exchange of it.
+            # It has just ended.
             return True
         return True
 
     def _try_again_soon(self) -> None:
-        if self._again is None and any(self._waiting.values()):
+        if self._again is None and self._waiting:
             self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._try_again)
 
     def _try_again(self) -> None:
         self._again = None
         oldest = asyncio.get_running_loop().time() - _WAITS_SECONDS
-        for other, waiting in self._waiting.items():
+        for other, waiting in list(self._waiting.items()):
             while waiting and (waiting[0][0] < oldest or self._sent(other, waiting[0][1])):
                 waiting.popleft()
+            if not waiting:
+                del self._waiting[other]
         self._try_again_soon()
 
     @contextmanager

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 
 import aiohttp
@@ -16,7 +15,7 @@ from extproc.masking.finding import Direction
 from extproc.masking.masker import Masking
 from extproc.metrics_shared import FOLDER_VARIABLE
 from extproc.rules import Rules
-from extproc.serve import _masking, _metrics, _notifier, _rules, clear_socket
+from extproc.serve import _masking, _metrics, _notifier, _rules
 from tests.detecting import CACHE, masking
 from tests.metrics_of import samples, told
 from tests.playbook import MASKED, SECRET
@@ -149,37 +148,3 @@ async def test_a_webhook_without_a_usable_key_is_told_with_its_place(tmp_path: P
     (tmp_path / "key").write_text("k" * 31)
     with pytest.raises(ConfigError, match=r"webhooks\[0\]\.key_file: expected at least 32 characters"):
         await notified(tmp_path, section)
-
-
-def test_the_socket_of_a_dead_process_is_removed(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "s"
-    clear_socket(path)
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    assert path.exists()
-    clear_socket(path)
-    assert not path.exists()
-
-
-def test_a_file_in_the_way_is_kept_and_told(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    path.write_text("precious")
-    with pytest.raises(ConfigError, match="is not a socket"):
-        clear_socket(path)
-    assert path.read_text() == "precious"
-
-
-def test_the_socket_of_a_living_process_is_kept_and_told(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    with socket.socket(socket.AF_UNIX) as living:
-        living.bind(str(path))
-        living.listen()
-        with pytest.raises(ConfigError, match="another process serves"):
-            clear_socket(path)
-    assert path.exists()
-
-
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot use"):
-        clear_socket(tmp_path / "file" / "s")

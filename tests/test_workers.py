@@ -1,12 +1,14 @@
-"""What operators see of several workers; the workers themselves run in tests/e2e/test_workers.py."""
+"""What operators see of several workers, and ask of them; the workers themselves run in tests/e2e."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -14,14 +16,18 @@ import pytest
 from aiohttp import web
 
 from extproc import config
-from extproc.errors import ConfigError, ExtprocError
-from extproc.relative import short
-from extproc.serve import operations_socket
-from extproc.workers import Worker, make_app
-from tests.e2e.gateway import until
+from extproc.config import Config
+from extproc.errors import ConfigError
+from extproc.metrics_workers import Numbers, Reason, Supervised
+from extproc.worker import Worker
+from extproc.worker_process import Program
+from extproc.workers import _program, make_app, roll, supervise
+from tests.metrics_of import parsed
+from tests.test_worker_process import SERVES
 
 SETTINGS = """\
 workers: 3
+operations: 127.0.0.1:1
 listen: ["unix:run/{worker}.sock"]
 policy: policy.yaml
 store: { sqlite: record.db }
@@ -34,36 +40,26 @@ issuers:
 
 @asynccontextmanager
 async def operations(folder: Path, answers: dict[int, tuple[int, str]]) -> AsyncIterator[str]:
-    """Serve what workers with these answers would, and yield the supervisor's address."""
-    (folder / "policy.yaml").write_text("version: 1\nrules: []\n")
-    (folder / "gateway.yaml").write_text(SETTINGS)
-    (folder / "run").mkdir()
-    loaded = config.load(folder / "gateway.yaml")
-    workers = [Worker(number, [], {}, operations_socket(loaded, number), 1) for number in range(3)]
-    async with AsyncExitStack() as stack:
-        for worker in workers:
-            stack.push_async_callback(worker.aclose)
-        for number, (status, text) in answers.items():
-
-            async def answer(_request: web.Request, status: int = status, text: str = text) -> web.Response:
-                return web.Response(status=status, text=text, headers={"content-type": "text/x-told"})
-
-            app = web.Application()
-            app.add_routes([web.get("/metrics", answer), web.get("/readyz", answer)])
-            runner = web.AppRunner(app)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            await web.UnixSite(runner, short(operations_socket(loaded, number))).start()
-        runner = web.AppRunner(make_app(workers))
+    """Run those of three workers that have an answer to /readyz, and yield the supervisor's address."""
+    supervised = Supervised(lambda: {"serving": len(answers), "leaving": 0})
+    numbers = Numbers(folder / "metrics", supervised)
+    command = [sys.executable, "-c", SERVES, str(folder), json.dumps(answers)]
+    program = Program(command, os.environ, folder, drain_seconds=30, leave_seconds=30)
+    workers = [Worker(number, program, supervised.restarts, numbers.left_by) for number in range(3)]
+    runner = web.AppRunner(make_app(workers, numbers))
+    try:
+        await asyncio.gather(*(workers[number].start() for number in answers))
         await runner.setup()
-        stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+        await asyncio.gather(*(worker.end() for worker in workers))
 
 
-async def get(url: str) -> tuple[int, str, str]:
+async def get(url: str) -> tuple[int, str]:
     async with aiohttp.ClientSession() as session, session.get(url) as response:
-        return response.status, await response.text(), response.headers["content-type"]
+        return response.status, await response.text()
 
 
 @pytest.mark.parametrize(
@@ -86,64 +82,82 @@ async def test_the_service_is_ready_while_one_worker_is_and_names_those_that_are
     tmp_path: Path, answers: dict[int, tuple[int, str]], status: int, told: str
 ) -> None:
     async with operations(tmp_path, answers) as url:
-        assert (await get(f"{url}/readyz"))[:2] == (status, told)
-        assert (await get(f"{url}/healthz"))[0] == 200
+        assert await get(f"{url}/readyz") == (status, told)
+        assert await get(f"{url}/healthz") == (200, "ok\n")
 
 
-async def test_metrics_are_those_that_the_first_living_worker_tells_of_all(tmp_path: Path) -> None:
-    async with operations(tmp_path, {1: (200, "all 1\n"), 2: (200, "all 1\n")}) as url:
-        assert await get(f"{url}/metrics") == (200, "all 1\n", "text/x-told; charset=utf-8")
+async def test_metrics_are_told_without_any_worker_that_answers(tmp_path: Path) -> None:
+    async with operations(tmp_path, {}) as url:
+        status, text = await get(f"{url}/metrics")
+    assert status == 200
+    assert parsed(text)["extproc_workers", ("serving",)] == 0
 
 
-async def test_without_a_living_worker_there_are_no_metrics(tmp_path: Path) -> None:
-    async with operations(tmp_path, {0: (500, "oops")}) as url:
-        assert (await get(f"{url}/metrics"))[:2] == (503, "no worker answers\n")
+def settings(folder: Path, **changed: str) -> Config:
+    (folder / "policy.yaml").write_text("version: 1\nrules: []\n")
+    text = SETTINGS
+    for name, value in changed.items():
+        text = "".join(f"{name}: {value}\n" if line.startswith(name) else f"{line}\n" for line in text.splitlines())
+    (folder / "gateway.yaml").write_text(text)
+    return config.load(folder / "gateway.yaml")
 
 
-def worker(folder: Path, program: str, *, pauses: int = 3, look_seconds: float = 60) -> Worker:
-    """Return a worker that runs this program."""
-    command = [sys.executable, "-c", program, str(folder / "starts")]
-    return Worker(0, command, os.environ, folder / "none.sock", 10, pauses=[0.001] * pauses, look_seconds=look_seconds)
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"workers": "2"}, "workers: a change needs a restart"),
+        ({"listen": "['unix:elsewhere/{worker}.sock']"}, "listen: a change needs a restart"),
+        ({"operations": "127.0.0.1:2"}, "operations: a change needs a restart"),
+    ],
+)
+async def test_what_the_supervisor_itself_goes_by_is_not_changed_by_a_roll(
+    tmp_path: Path, changed: dict[str, str], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = settings(tmp_path)
+    path = tmp_path / "gateway.yaml"
+    assert await roll([], before, path)
+    settings(tmp_path, **changed)
+    assert not await roll([], before, path)
+    assert any(record.__dict__.get("fields", {}).get("why", "").startswith(why) for record in caplog.records)
 
 
-STARTED = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n');"
+async def test_a_file_that_cannot_be_read_is_not_rolled(tmp_path: Path) -> None:
+    before = settings(tmp_path)
+    (tmp_path / "gateway.yaml").write_text("workers: [")
+    assert not await roll([], before, tmp_path / "gateway.yaml")
 
 
-def starts(folder: Path) -> list[str]:
-    path = folder / "starts"
-    return path.read_text().split() if path.exists() else []
+async def test_a_roll_ends_at_the_first_worker_whose_next_process_does_not_serve(tmp_path: Path) -> None:
+    """The real program: nobody can use this store's folder."""
+    before = settings(tmp_path)
+    (tmp_path / "checkpoint.key").write_text("not a key")
+    (tmp_path / "checkpoint.key").chmod(0o600)
+    restarts = Counter[Reason]()
+    program = Program([], {**os.environ, "PYTHONPATH": str(Path.cwd())}, tmp_path / "run", 30, 30)
+    workers = [Worker(number, program, restarts, lambda _process: None) for number in range(2)]
+    assert not await roll(workers, before, tmp_path / "gateway.yaml", between_seconds=0)
+    assert restarts == {}
+    assert [worker.process for worker in workers] == [None, None]
 
 
-async def test_a_worker_that_dies_is_started_again_and_one_that_keeps_dying_ends_the_service(tmp_path: Path) -> None:
-    one = worker(tmp_path, f"{STARTED} sys.exit(7)")
-    with pytest.raises(ExtprocError, match="worker 0 keeps ending, the last time with code 7") as caught:
-        await one.keep()
-    assert not isinstance(caught.value, ConfigError)
-    assert len(starts(tmp_path)) == 4
-    await one.aclose()
+async def test_a_socket_that_another_service_has_is_told_at_the_start(tmp_path: Path) -> None:
+    loaded = settings(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "2.sock").write_text("precious")
+    with pytest.raises(ConfigError, match=r"2\.sock exists and is not a socket"):
+        await supervise(loaded, tmp_path / "gateway.yaml", {})
 
 
-async def test_a_worker_that_cannot_use_its_configuration_is_not_tried_again(tmp_path: Path) -> None:
-    one = worker(tmp_path, f"{STARTED} sys.exit(2)")
-    with pytest.raises(ConfigError, match="worker 0 cannot use its configuration"):
-        await one.keep()
-    assert len(starts(tmp_path)) == 1
-    await one.aclose()
+async def test_a_folder_of_metrics_that_cannot_be_used_is_told_at_the_start(tmp_path: Path) -> None:
+    loaded = settings(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"PROMETHEUS_MULTIPROC_DIR: cannot use .*file"):
+        await supervise(loaded, tmp_path / "gateway.yaml", {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file")})
 
 
-async def test_a_worker_that_answers_nobody_is_killed(tmp_path: Path) -> None:
-    one = worker(tmp_path, f"{STARTED} time.sleep(600)", pauses=1, look_seconds=0.01)
-    with pytest.raises(ExtprocError, match="keeps ending, the last time with code -9"):
-        await one.keep()
-    await one.aclose()
-
-
-async def test_a_worker_that_is_no_longer_wanted_is_told_so_and_waited_for(tmp_path: Path) -> None:
-    last = "signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'a').write('told\\n'), sys.exit(0)))"
-    one = worker(tmp_path, f"import signal; {STARTED} {last}; time.sleep(600)")
-    task = asyncio.create_task(one.keep())
-    await until(lambda: starts(tmp_path), "its start")
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert starts(tmp_path)[1:] == ["told"]
-    await one.aclose()
+async def test_those_that_were_replaced_have_the_time_of_the_longest_exchange(tmp_path: Path) -> None:
+    loaded = settings(tmp_path)
+    limits = loaded.settings.limits
+    program = _program(loaded, tmp_path / "gateway.yaml", {})
+    assert program.leave_seconds >= limits.total_seconds
+    assert program.drain_seconds == limits.drain_seconds

@@ -59,7 +59,12 @@ def recorded_by(gateway: Gateway) -> Counter[str]:
 
 
 def pids(gateway: Gateway) -> dict[int, int]:
-    """Return the process of each worker."""
+    """Return a process of each worker."""
+    return {number: process for process, number in processes(gateway).items()}
+
+
+def processes(gateway: Gateway) -> dict[int, int]:
+    """Return the workers' numbers by process, also of those that were replaced and finish."""
     found = {}
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
@@ -68,7 +73,7 @@ def pids(gateway: Gateway) -> dict[int, int]:
             except OSError:
                 continue
             if str(gateway.state / "gateway.yaml").encode() in line and b"--worker" in line:
-                found[int(line[line.index(b"--worker") + 1])] = int(process.name)
+                found[int(process.name)] = int(line[line.index(b"--worker") + 1])
     return found
 
 

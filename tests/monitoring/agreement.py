@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from prometheus_client.metrics import MetricWrapperBase
 
 from extproc.metrics import Metrics
+from extproc.metrics_workers import Supervised
 from tests.monitoring.queries import ROOT, Query, all_queries
 
 # Labels that Prometheus adds (to targets) and that histograms have.
@@ -38,6 +39,9 @@ def declared() -> list[Declared]:
         name = metric._name + ("_total" if metric._type == "counter" else "")
         parts = ("_bucket", "_count", "_sum") if metric._type == "histogram" else ("",)
         found.append(Declared(name, frozenset(name + part for part in parts), frozenset(metric._labelnames)))
+    for family in Supervised().collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        found.append(Declared(name, frozenset([name]), frozenset(family.samples[0].labels)))
     return found
 
 
