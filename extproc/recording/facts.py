@@ -21,13 +21,14 @@ def facts_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     request, response = document["request"], document.get("response") or {}
     principal, decision = document.get("principal") or {}, document.get("decision") or {}
-    usage, error = response.get("usage") or {}, document.get("error") or {}
+    usage, error, client = response.get("usage") or {}, document.get("error") or {}, document["client"]
+    closed_at = document.get("closed_at")
     facts = {
         "user": principal.get("name"),
         "principal": principal.get("id"),
         "groups": list(principal.get("groups") or ()),
-        "client": document["client"].get("user_agent"),
-        "address": document["client"].get("address"),
+        "client": client.get("user_agent"),
+        "address": client.get("address"),
         "endpoint": request.get("endpoint"),
         "upstream": request.get("upstream"),
         "model": request.get("model") or response.get("model"),
@@ -36,7 +37,7 @@ def facts_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "outcome": document.get("outcome"),
         "code": error.get("code"),
         "status": response.get("status"),
-        "closed_at": microseconds(document["closed_at"]) if document.get("closed_at") is not None else None,
+        "closed_at": None if closed_at is None else microseconds(closed_at),
         "input_tokens": _count(usage.get("input_tokens")),
         "output_tokens": _count(usage.get("output_tokens")),
         "paths": _paths(request, response),
@@ -51,7 +52,10 @@ def bounded(facts: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in facts.items():
         # Most are nothing, or short and plain: they cost nothing.
-        result[name] = value if value is None or value == [] else _bounded_value(value)
+        if not value or (isinstance(value, str) and len(value) <= MAX_CHARS and value.isascii()):
+            result[name] = value
+            continue
+        result[name] = _bounded_value(value)
         if isinstance(value, list) and len(value) > MAX_LISTED:
             result[f"{name}_more"] = len(value) - MAX_LISTED
     return result
@@ -76,10 +80,9 @@ def _bounded_value(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def _paths(request: Mapping[str, Any], response: Mapping[str, Any]) -> list[str]:
-    choices = response.get("choices") or [response]
-    calls = [call for choice in choices for call in choice.get("tool_calls") or ()]
+    calls = [call for choice in response.get("choices") or (response,) for call in choice.get("tool_calls") or ()]
     calls += request.get("tool_calls") or ()
-    return sorted({path for call in calls for path in call.get("paths") or ()})
+    return sorted({path for call in calls for path in call.get("paths") or ()}) if calls else []
 
 
 def _count(value: Any) -> int | None:  # noqa: ANN401 - what an upstream counted

@@ -98,6 +98,8 @@ class LogShipper:
     async def ship(self, limit: Position | None = None) -> bool:
         """Ship the next records up to `limit`; say whether there were any. Raises `Damaged` and OSError."""
         before = self._reader.position
+        if before == limit:
+            return False
         try:
             records = await uncut(self._reader.read, limit)
             await self._put(records)
@@ -151,21 +153,22 @@ class LogShipper:
             segment = self._segments[number] = _Segment()
         segment.shipped_at = now
         match record:
+            # First, because these are most.
+            case Piece() | Answering():
+                where = self._where.get(record.id)
+                if where is not None and number not in where:
+                    where.add(number)
+                    segment.open.add(record.id)
             case Begin():
                 segment.until = max(segment.until, record.index)
             case Opened():
                 segment.open.add(record.id)
                 self._where.setdefault(record.id, set()).add(number)
-            case Answering() | Piece() if record.id in self._where:
-                segment.open.add(record.id)
-                self._where[record.id].add(number)
             case Entry():
                 segment.until = record.index + 1
                 for open_in in self._where.pop(record.id, ()):
                     self._segments[open_in].open.discard(record.id)
                 self.is_closed = record.id == closed_id(self._log)
-            case _:
-                pass
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 

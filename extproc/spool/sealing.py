@@ -133,7 +133,8 @@ class Sealer:
             frames.sealed.add(exchange_id)
         frames.chain = chain
         frames.payloads.append(payload)
-        frames.known.setdefault(opened.session, set()).update(address for address, _ in blobs)
+        if blobs:
+            frames.known.setdefault(opened.session, set()).update(address for address, _ in blobs)
 
     def end(self, frames: Frames, now: float, reason: str) -> None:
         """Add the entry that closes the log."""
@@ -157,7 +158,7 @@ class Sealer:
     def _opened(self, frames: Frames, opening: dict[str, Any]) -> tuple[_Open, list[tuple[str, bytes]]]:
         session: str = opening["session"]
         kept = self._session(session, opening["opened_at"])
-        key, known, fresh = kept.key, kept.known, frames.known.get(session, set())
+        key, known, fresh = kept.key, kept.known, frames.known.get(session, ())
         packed = pack(
             opening,
             protect=identity if key is None else key.protect,
@@ -252,5 +253,7 @@ def _wrapped(key: DataKey | None) -> records.WrappedKey | None:
 
 
 def _slim(opening: dict[str, Any]) -> dict[str, Any]:
-    request = {name: value for name, value in opening["request"].items() if name not in {"messages", "tools"}}
+    request = dict(opening["request"])
+    request.pop("messages", None)
+    request.pop("tools", None)
     return {**opening, "request": request}

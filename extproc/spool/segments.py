@@ -180,6 +180,7 @@ def allocate(path: Path, size: int) -> None:
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    written = os.write(descriptor, data)
+    while written < len(data):
+        # Mostly the disk is full then, and the next call says so.
+        written += os.write(descriptor, memoryview(data)[written:])

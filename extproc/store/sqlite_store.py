@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
@@ -17,7 +18,28 @@ from extproc.store import sqlite_findings
 from extproc.store.port import Conflict
 from extproc.store.sqlite import BUSY_SECONDS, SCHEMA, connect
 
-_ENTRY = "INSERT INTO entry (log, idx, hash, head, body) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING"
+
+class _Found(msgspec.Struct, gc=False):
+    findings: Any = None
+
+
+class _Place(msgspec.Struct, gc=False):
+    """What of a head is needed to store it; reading all of it takes four times as long."""
+
+    log: str
+    index: int
+    id: str
+    kind: Kind
+    facts: _Found
+
+
+_place: Final = msgspec.json.Decoder(_Place).decode
+
+_ENTRY: Final = "INSERT INTO entry (log, idx, hash, head, body) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING"
+
+_ROWS: Final = 32
+"""Rows of one statement. With every statement the interpreter goes to another thread, and this one waits to have it
+back: on a busy event loop for up to 5 ms."""
 
 
 class SqliteStore:
@@ -111,8 +133,10 @@ def _put(
     connection: sqlite3.Connection, entries: Sequence[Sealed], blobs: Sequence[Blob], keys: Sequence[WrappedKey]
 ) -> list[str]:
     different = [f"data key {one.id} of session {one.session}" for one in keys if not _put_key(connection, one)]
-    different += [f"blob {one.address} of session {one.session}" for one in blobs if not _put_blob(connection, one)]
-    different += [name for one in entries if (name := _put_entry(connection, one)) is not None]
+    for at in range(0, len(blobs), _ROWS):
+        different += _put_blobs(connection, blobs[at : at + _ROWS])
+    for at in range(0, len(entries), _ROWS):
+        different += _put_entries(connection, entries[at : at + _ROWS])
     return different
 
 
@@ -125,6 +149,15 @@ def _put_key(connection: sqlite3.Connection, key: WrappedKey) -> bool:
     return bool(connection.execute(query, (key.wrapped, key.session, key.id)).fetchone()[0])
 
 
+def _put_blobs(connection: sqlite3.Connection, blobs: Sequence[Blob]) -> list[str]:
+    """Insert blobs; return the names of those of which there is a different one."""
+    try:
+        _insert(connection, "blob (session, address, data)", [(one.session, one.address, one.data) for one in blobs])
+    except sqlite3.IntegrityError:
+        return [f"blob {one.address} of session {one.session}" for one in blobs if not _put_blob(connection, one)]
+    return []
+
+
 def _put_blob(connection: sqlite3.Connection, blob: Blob) -> bool:
     """Insert a blob; return False if there is a different one."""
     query = "INSERT INTO blob (session, address, data) VALUES (?,?,?) ON CONFLICT DO NOTHING"
@@ -134,21 +167,52 @@ def _put_blob(connection: sqlite3.Connection, blob: Blob) -> bool:
     return bool(connection.execute(query, (blob.data, blob.session, blob.address)).fetchone()[0])
 
 
-def _put_entry(connection: sqlite3.Connection, entry: Sealed) -> str | None:
+def _put_entries(connection: sqlite3.Connection, entries: Sequence[Sealed]) -> list[str]:
+    """Insert entries; return the names of those in the place of which there is something different."""
+    places = [_place(one.head) for one in entries]
+    rows = [(at.log, at.index, one.hash, one.head, one.body) for at, one in zip(places, entries, strict=True)]
+    try:
+        last = _insert(connection, "entry (log, idx, hash, head, body)", rows)
+    except sqlite3.IntegrityError:
+        each = (_put_entry(connection, at, one) for at, one in zip(places, entries, strict=True))
+        return [name for name in each if name is not None]
+    # Numbers follow each other: each is one more than the highest (sqlite.org/autoinc.html, "Summary").
+    _put_found(connection, range(last - len(rows) + 1, last + 1), places, entries)
+    return []
+
+
+def _put_entry(connection: sqlite3.Connection, place: _Place, entry: Sealed) -> str | None:
     """Insert an entry; return its name if something different is in its place."""
-    head = read_head(entry.head)
-    inserted = connection.execute(_ENTRY, (head.log, head.index, entry.hash, entry.head, entry.body))
+    inserted = connection.execute(_ENTRY, (place.log, place.index, entry.hash, entry.head, entry.body))
     if not inserted.rowcount:
-        same = connection.execute("SELECT hash FROM entry WHERE log = ? AND idx = ?", (head.log, head.index)).fetchone()
+        query = "SELECT hash FROM entry WHERE log = ? AND idx = ?"
+        same = connection.execute(query, (place.log, place.index)).fetchone()
         if same is None:
-            return f"entry {head.index} of log {head.log}: there is another entry of exchange {head.id}"
-        return None if same[0] == entry.hash else f"entry {head.index} of log {head.log}"
-    if head.kind is Kind.EXCHANGE and head.facts.get("findings"):
-        sqlite_findings.insert(connection, inserted.lastrowid, head)
-    if entry.lines:
-        row = (inserted.lastrowid, msgspec.json.encode(entry.lines))
-        connection.execute("INSERT INTO lines (entry, fingerprints) VALUES (?,?)", row)
+            return f"entry {place.index} of log {place.log}: there is another entry of exchange {place.id}"
+        return None if same[0] == entry.hash else f"entry {place.index} of log {place.log}"
+    _put_found(connection, [inserted.lastrowid or 0], [place], [entry])
     return None
+
+
+def _put_found(
+    connection: sqlite3.Connection, numbers: Sequence[int], places: Sequence[_Place], entries: Sequence[Sealed]
+) -> None:
+    """Insert what entries are found by, which have these numbers: findings, and lines of code."""
+    lines: list[tuple[int, bytes]] = []
+    for number, place, entry in zip(numbers, places, entries, strict=True):
+        if place.kind is Kind.EXCHANGE and place.facts.findings:
+            sqlite_findings.insert(connection, number, read_head(entry.head))
+        if entry.lines:
+            lines.append((number, msgspec.json.encode(entry.lines)))
+    if lines:
+        _insert(connection, "lines (entry, fingerprints)", lines)
+
+
+def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Insert at least one row, all or none, and return the number of the last."""
+    marks = ",".join([f"({','.join('?' * len(rows[0]))})"] * len(rows))
+    query = f"INSERT INTO {into} VALUES {marks}"  # noqa: S608 - names of ours
+    return connection.execute(query, [value for row in rows for value in row]).lastrowid or 0
 
 
 def _put_checkpoint(connection: sqlite3.Connection, log: str, size: int, note: str) -> list[str]:

@@ -63,6 +63,28 @@ async def test_a_conflict_names_the_first_and_how_many_more(path: Path) -> None:
             await store.put(entries("forged", "also", "too"))
 
 
+@pytest.mark.parametrize("there", [[], [0], [7, 40, 69], [69], list(range(70))], ids=str)
+async def test_of_many_at_once_each_has_its_own_lines_and_findings_whatever_is_there_already(
+    path: Path, there: list[int]
+) -> None:
+    written = Log("a.0.1")
+    found = {"direction": "prompt", "where": "messages[0]", "offset": 0, "action": "mask", "at": 1, "fingerprint": "f"}
+    many = [
+        written.exchange(
+            *exchange(f"x{number:02}", findings=[{"rule": f"rule-{number}", **found}]), lines=[f"{number}"]
+        )
+        for number in range(70)
+    ]
+    async with opened(path) as store:
+        await store.put([many[number] for number in there], written.blobs[:1])
+        await store.put(many, [*written.blobs, Blob("other", "address", b"data")])
+    stored = sorted(SqliteLedger(path).entries("a.0.1"), key=lambda one: one.index)
+    assert [(one.hash, one.lines) for one in stored] == [(one.hash, one.lines) for one in many]
+    rows = SqliteArchive(path).findings()
+    assert {row.exchange: row.rule for row in rows} == {f"x{number:02}": f"rule-{number}" for number in range(70)}
+    assert SqliteLedger(path).blobs("other", ["address"]) == {"address": b"data"}
+
+
 async def test_a_bug_in_an_entry_takes_nothing_of_its_call_and_the_store_goes_on(path: Path) -> None:
     async with opened(path) as store:
         with pytest.raises(ValueError, match="malformed"):
