@@ -68,3 +68,18 @@ def test_no_bytes_make_it_raise(data: bytes) -> None:
     if tree is not None:
         encoded(tree)
     repeats(data, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"a\\":1,"b":"x\":"}',
+        r'{"a":":","b":" :\\"}',
+        r'{"\"":"\\\":","c":{"d":":"}}',
+        '{"a":"' + r"\\" * 20 + r'\":"}',
+    ],
+)
+def test_quotes_and_colons_in_strings_are_no_members(text: str) -> None:
+    count = members(json.loads(text))
+    assert not repeats(text.encode(), count)
+    assert repeats(text.encode(), count - 1)

@@ -93,6 +93,8 @@ class FenceWatch:
 
     def take(self) -> list[Touch]:
         """Return the privileged files named since the last time, each once."""
+        if not self._found:
+            return []
         found = list(self._found)
         self._found.clear()
         return found

@@ -41,8 +41,10 @@ class Gate(Generic[Event]):
                 self._closed = True
             elif piece.channel.endswith(".text"):
                 self._watch(piece)
-        self._kept.append(event)
-        return [] if self._closed or self._fenced else self.open()
+        if self._closed or self._fenced:
+            self._kept.append(event)
+            return []
+        return [*self.open(), event] if self._kept else [event]
 
     def finish(self) -> list[Event]:
         """Take the end of the stream; return what may go on."""
@@ -71,4 +73,5 @@ class Gate(Generic[Event]):
             self._fenced.add(piece.channel)
             return
         self._fenced.discard(piece.channel)
-        self._closed |= any(map(self._is_privileged, watch.take()))
+        if found := watch.take():
+            self._closed |= any(map(self._is_privileged, found))

@@ -5,6 +5,7 @@ Source: OpenAI API reference, "Chat" and "Chat streaming".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, Final
@@ -12,12 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from extproc.conversation import Answer, Piece, Prompt
-from extproc.dialect.chat_answer import MAX_CHOICES, AnswerBuilder, Tokens
+from extproc.dialect.chat_answer import MAX_CHOICES, AnswerBuilder, Goal, Tokens, goal_of
 from extproc.dialect.chat_calls import Natural
 from extproc.dialect.chat_slots import SlotReader
 from extproc.dialect.json_api import as_text, kept, read_answer, unparsed_piece
 from extproc.dialect.openai_error import openai_error
-from extproc.dialect.port import AnswerStream, BadAnswer, BadRequest, Reading
+from extproc.dialect.port import AnswerStream, BadAnswer, BadRequest, More, Reading
 from extproc.dialect.request_body import read_fields, read_stream
 from extproc.dialect.sse import framed
 from extproc.errors import Refusal
@@ -127,6 +128,16 @@ class ChatStream:
         except (msgspec.ValidationError, UnicodeEncodeError):
             understood = False
         return pieces if understood else pieces + self.take_unparsed(as_text(tree))
+
+    def more(self, event: str, tree: dict[str, Any]) -> More | None:  # noqa: ARG002 - events have no types here
+        """Say which text of which choice an event goes on with."""
+        goal = goal_of(tree)
+        return None if goal is None else More(goal)
+
+    def take_more(self, where: Goal, text: str, varied: Mapping[str, str | int]) -> list[Piece] | None:  # noqa: ARG002
+        """Add a text; nothing varies here."""
+        pieces: list[Piece] = []
+        return pieces if self._builder.take_more(where, text, pieces) else None
 
     def take_unparsed(self, text: str) -> list[Piece]:
         """Keep masked `data` that is no JSON object."""

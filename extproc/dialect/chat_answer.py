@@ -63,6 +63,34 @@ class _Body(msgspec.Struct, gc=False):
     error: Any = None
 
 
+class Goal(msgspec.Struct, frozen=True, gc=False):
+    """Where the one text of an event goes: to a choice, there to the call whose index is `call`, if any."""
+
+    choice: int
+    is_thought: bool = False
+    call: int | None = None
+
+
+def goal_of(tree: Any) -> Goal | None:  # noqa: ANN401 - decoded JSON
+    """Return where the text of an event goes that says nothing else; None where it may."""
+    try:
+        body = msgspec.convert(tree, _Body)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return None
+    if body.usage is not None or body.error is not None or body.choices is None or len(body.choices) != 1:
+        return None
+    entry = body.choices[0]
+    message = entry.delta or _Message()
+    others = (entry.finish_reason, entry.message, message.function_call, type(message.content) is list)
+    texts, thoughts = [text for text in (entry.text, message.content, message.refusal) if text], _thoughts(message)
+    calls = message.tool_calls or []
+    if any(others) or len(texts) + len(thoughts) + len(calls) != 1:
+        return None
+    if not calls:
+        return Goal(entry.index, is_thought=bool(thoughts))
+    return Goal(entry.index, call=calls[0].index) if calls[0].index is not None and not calls[0].named() else None
+
+
 class AnswerBuilder:
     """Gather the fragments of one answer; they are joined only when it is asked for."""
 
@@ -95,6 +123,11 @@ class AnswerBuilder:
             if choice is None or not choice.take(entry, pieces):
                 understood = False
         return understood
+
+    def take_more(self, goal: Goal, text: str, pieces: list[Piece]) -> bool:
+        """Add a text and append it to `pieces`; return False, having added nothing, where its goal is not known."""
+        choice = self._choices.get(goal.choice)
+        return choice is not None and choice.take_more(goal, text, pieces)
 
     def answer(self) -> Answer:
         """Return what has been said so far; complete when every choice, at least one, has its finish reason."""
@@ -145,6 +178,14 @@ class _ChoiceBuilder:
             understood = self._take_message(entry.message, pieces) and understood
         return understood
 
+    def take_more(self, goal: Goal, text: str, pieces: list[Piece]) -> bool:
+        """Add a text; return False where it is that of a call which is not known."""
+        if goal.call is not None:
+            return self.tools.take_more(goal.call, text, pieces)
+        if text:
+            (self._think if goal.is_thought else self._say)(text, pieces)
+        return True
+
     def choice(self) -> Choice:
         """Return what this choice has said so far."""
         text, reasoning = "".join(self._text), "".join(self._reasoning)
@@ -157,7 +198,8 @@ class _ChoiceBuilder:
             self._say(content if isinstance(content, str) else "".join(part.text or "" for part in content), pieces)
         if message.refusal:
             self._say(message.refusal, pieces)
-        self._think(message, pieces)
+        for thought in _thoughts(message):
+            self._think(thought, pieces)
         understood = True
         for fragment in message.tool_calls or ():
             understood = self.tools.take(fragment, fragment.index, pieces) and understood
@@ -170,19 +212,21 @@ class _ChoiceBuilder:
         self._text.append(text)
         pieces.append(Piece(self._text_channel, text))
 
-    def _think(self, message: _Message, pieces: list[Piece]) -> None:
-        thoughts = (
-            message.reasoning_content,
-            message.reasoning,
-            message.reasoning_text,
-            message.thinking,
-            message.cot_summary,
-        )
-        if any(thoughts):
-            # Some upstreams say the same under two of the names.
-            for thought in filter(None, dict.fromkeys(thoughts)):
-                self._reasoning.append(thought)
-                pieces.append(Piece(self._reasoning_channel, thought))
+    def _think(self, thought: str, pieces: list[Piece]) -> None:
+        self._reasoning.append(thought)
+        pieces.append(Piece(self._reasoning_channel, thought))
+
+
+def _thoughts(message: _Message) -> list[str]:
+    thoughts = (
+        message.reasoning_content,
+        message.reasoning,
+        message.reasoning_text,
+        message.thinking,
+        message.cot_summary,
+    )
+    # Some upstreams say the same under two of the names.
+    return [thought for thought in dict.fromkeys(thoughts) if thought] if any(thoughts) else []
 
 
 def _error_text(error: Any) -> str:  # noqa: ANN401 - decoded JSON

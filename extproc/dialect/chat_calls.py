@@ -39,6 +39,10 @@ class ToolFragment(msgspec.Struct, gc=False):
     function: Function | None = None
     custom: Custom | None = None
 
+    def named(self) -> bool:
+        """Say whether it has the name of a tool."""
+        return any(tool is not None and tool.name for tool in (self.function, self.custom))
+
 
 class CallFinder:
     """Number the tool calls of one choice in the order in which they appear, from 0."""
@@ -121,6 +125,17 @@ class ToolCalls:
         call.is_custom = call.is_custom or fragment.custom is not None
         call.arguments.append(text)
         if text or is_new:
+            pieces.append(Piece(call.channel, text))
+        return True
+
+    def take_more(self, index: int, text: str, pieces: list[Piece]) -> bool:
+        """Add to the arguments of the call that has an index now; return False where none has."""
+        number = self._finder.by_index.get(index)
+        if number is None:
+            return False
+        call = self._calls[number]
+        call.arguments.append(text)
+        if text:
             pieces.append(Piece(call.channel, text))
         return True
 

@@ -11,7 +11,7 @@ import msgspec
 
 from extproc.conversation import Answer, Piece, Prompt
 from extproc.dialect.openai_error import openai_error
-from extproc.dialect.port import AnswerStream, BadAnswer, BadRequest, Reading
+from extproc.dialect.port import AnswerStream, BadAnswer, BadRequest, More, Reading
 from extproc.dialect.request_body import read_fields
 from extproc.errors import Refusal
 from extproc.json_body import encoded
@@ -80,6 +80,14 @@ class UnreadStream:
     def take(self, event: str, tree: dict[str, Any]) -> list[Piece]:  # noqa: ARG002 - the port's shape
         """Keep the event as text."""
         return self.take_unparsed(as_text(tree))
+
+    def more(self, event: str, tree: dict[str, Any]) -> More | None:  # noqa: ARG002 - the port's shape
+        """Say nothing: no event goes on with a text."""
+        return None
+
+    def take_more(self, where: Any, text: str, varied: Mapping[str, str | int]) -> list[Piece] | None:  # noqa: ANN401, ARG002
+        """Do nothing, for the same reason."""
+        return None
 
     def take_unparsed(self, text: str) -> list[Piece]:
         """Keep masked `data` that is no JSON object."""

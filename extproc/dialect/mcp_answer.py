@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from extproc.conversation import Answer, Choice, Piece, ToolCall
 from extproc.dialect.json_api import as_text
-from extproc.dialect.port import Reading
+from extproc.dialect.port import More, Reading
 from extproc.dialect.sse import framed
 
 # Requests of the server to the client that one answer may have; what comes on top is `unparsed`.
@@ -47,6 +47,14 @@ class McpStream:
         if "result" in tree:
             return self._take_result(tree["result"])
         return self.take_unparsed(as_text(tree))
+
+    def more(self, event: str, tree: dict[str, Any]) -> More | None:  # noqa: ARG002 - the port's shape
+        """Say nothing: no event goes on with a text."""
+        return None
+
+    def take_more(self, where: Any, text: str, varied: Mapping[str, str | int]) -> list[Piece] | None:  # noqa: ANN401, ARG002
+        """Do nothing, for the same reason."""
+        return None
 
     def take_unparsed(self, text: str) -> list[Piece]:
         """Keep masked `data` that is no JSON object."""

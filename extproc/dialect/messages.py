@@ -5,7 +5,7 @@ Source: Anthropic API reference, "Messages", "Streaming messages", "Count messag
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ import msgspec
 from extproc.conversation import Answer, Piece, Prompt
 from extproc.dialect.json_api import kept, read_answer
 from extproc.dialect.messages_answer import AnswerBuilder, Tokens, is_block_known, kind_of
-from extproc.dialect.port import BadAnswer, BadRequest, Form, Reading, Slot
+from extproc.dialect.port import BadAnswer, BadRequest, Form, More, Reading, Slot
 from extproc.dialect.request_body import read_fields, read_stream
 from extproc.errors import Refusal
 from extproc.json_body import decoded, encoded
@@ -140,6 +140,20 @@ class MessagesStream:
     def take(self, event: str, tree: dict[str, Any]) -> list[Piece]:
         """Add what a masked event says."""
         return self._builder.take_event(event, tree)
+
+    def more(self, event: str, tree: dict[str, Any]) -> More | None:
+        """Say which block an event goes on with."""
+        where = self._builder.more(event, tree)
+        return None if where is None else More(where)
+
+    def take_more(
+        self,
+        where: tuple[int | None, str],
+        text: str,
+        varied: Mapping[str, str | int],  # noqa: ARG002 - nothing varies
+    ) -> list[Piece] | None:
+        """Add a text to a block."""
+        return self._builder.take_more(*where, text)
 
     def take_unparsed(self, text: str) -> list[Piece]:
         """Keep masked `data` that is no JSON object."""

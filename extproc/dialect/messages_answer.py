@@ -174,6 +174,24 @@ class AnswerBuilder:
             understood = False
         return pieces if understood else pieces + self.take_unparsed(as_text(tree))
 
+    def more(self, event: str, tree: dict[str, Any]) -> tuple[int | None, str] | None:
+        """Return the block and the type of a delta that is nothing but plain text."""
+        if kind_of(event, tree) != "content_block_delta" or tree.get("error") is not None:
+            return None
+        try:
+            taken = msgspec.convert(tree, _Event)
+        except (msgspec.ValidationError, RecursionError, UnicodeEncodeError):
+            return None
+        delta = taken.delta or _Delta()
+        said = {"text_delta": delta.text, "thinking_delta": delta.thinking, "input_json_delta": delta.partial_json}
+        return (taken.index, delta.type) if said.get(delta.type) else None
+
+    def take_more(self, index: int | None, delta_type: str, text: str) -> list[Piece] | None:
+        """Add the text of a delta; None where it belongs to a call that is not known."""
+        pieces: list[Piece] = []
+        delta = _Delta(delta_type, text, text, text)
+        return pieces if self._take_delta(index, delta, pieces) else None
+
     def take_unparsed(self, text: str) -> list[Piece]:
         """Keep what nobody understood."""
         self._unparsed.append(text)

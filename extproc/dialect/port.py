@@ -6,6 +6,7 @@ passes: it says which strings of a message are text that a client joins to one (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -57,6 +58,17 @@ class Reading(msgspec.Struct, gc=False):
     closes: tuple[str, ...] = ()
 
 
+class More(msgspec.Struct, frozen=True, gc=False):
+    """Say of an event that it does nothing but go on with one text: `where` that is, in the dialect's own terms.
+
+    Further events that differ only in this text, and in the members of the object named in `varying`, go on with it
+    too. Those are words or numbers that mean nothing to a reader, and are opaque.
+    """
+
+    where: Any
+    varying: tuple[str, ...] = ()
+
+
 class AnswerStream(Protocol):
     """Gather one streamed answer from its events, each the JSON object of a `data` field, decoded.
 
@@ -74,6 +86,20 @@ class AnswerStream(Protocol):
 
         An event nobody understands is no error: it is a piece of channel `unparsed`, and is in the answer's `unparsed`.
         The first event that shows a call of a tool, or may, has a piece whose channel has `.tool.` in it.
+        """
+        ...
+
+    def more(self, event: str, tree: dict[str, Any]) -> More | None:
+        """Say what an event with one slot that `read` was shown goes on with; None where it may do anything else.
+
+        Another such event right after it is not shown to `read`, which would find the same slot.
+        """
+        ...
+
+    def take_more(self, where: Any, text: str, varied: Mapping[str, str | int]) -> list[Piece] | None:  # noqa: ANN401
+        """Do what `take` does, for an event like the last one taken; `varied` has its members that vary.
+
+        None where that cannot be done: then it is to be shown to `take`.
         """
         ...
 

@@ -5,7 +5,7 @@ Source: OpenAI API reference, "Responses" and "Responses streaming events".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, Final
@@ -13,11 +13,12 @@ from typing import Any, Final
 from extproc.conversation import Answer, Piece, Prompt
 from extproc.dialect.json_api import kept, read_answer
 from extproc.dialect.openai_error import openai_error
-from extproc.dialect.port import BadAnswer, BadRequest, Reading, Slot
+from extproc.dialect.port import BadAnswer, BadRequest, More, Reading, Slot
 from extproc.dialect.request_body import read_fields, read_stream
 from extproc.dialect.responses_answer import FINISHED, AnswerBuilder
 from extproc.dialect.responses_ending import Shown, saying
 from extproc.dialect.responses_texts import (
+    Field,
     ItemKeys,
     Text,
     delta_slots,
@@ -120,6 +121,25 @@ class ResponsesStream:
         """Add what an event says and return its texts."""
         self._shown.take(kind_of(event, tree), tree)
         return self._builder.take(event, tree)
+
+    def more(self, event: str, tree: dict[str, Any]) -> More | None:
+        """Say which text an event goes on with; where it has the index of its item, the item's id may change."""
+        where = self._builder.more(event, tree)
+        if where is None:
+            return None
+        varying = ["obfuscation"]
+        if type(tree.get("output_index")) is int:
+            varying.append("item_id")
+        if type(tree.get("sequence_number")) is int:
+            varying.append("sequence_number")
+        return More(where, tuple(varying))
+
+    def take_more(
+        self, where: tuple[str, str, Field], text: str, varied: Mapping[str, str | int]
+    ) -> list[Piece] | None:
+        """Add a text to that of a channel."""
+        self._shown.number(varied.get("sequence_number"))
+        return self._builder.take_more(*where, text)
 
     def take_unparsed(self, text: str) -> list[Piece]:
         """Keep `data` that is no JSON object."""

@@ -87,6 +87,20 @@ class AnswerBuilder:
             self._transcript.keep(_recorded(tree))
         return self._transcript.drain()
 
+    def more(self, event: str, tree: dict[str, Any]) -> tuple[str, str, Field] | None:
+        """Return the item, channel and field of a delta that is nothing but a text."""
+        kind = kind_of(event, tree)
+        field, key = field_of(stem_of(kind)), self._keys.of_event(tree)
+        slots = delta_slots(key, kind, tree) if kind.endswith(".delta") else []
+        if field is None or tree.get("error") is not None or not tree.keys() <= _DELTA or len(slots) != 1:
+            return None
+        return (key, slots[0].channel, field) if slots[0].holder is tree else None
+
+    def take_more(self, key: str, channel: str, field: Field, text: str) -> list[Piece]:
+        """Add the text of a delta."""
+        self._transcript.add(key, channel, field, text)
+        return self._transcript.drain()
+
     def take_unparsed(self, text: str) -> list[Piece]:
         """Keep what is not understood."""
         self._transcript.keep(text)

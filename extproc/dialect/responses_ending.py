@@ -86,9 +86,8 @@ class Shown:
 
     def take(self, kind: str, tree: dict[str, Any]) -> None:
         """Note what an event opens or closes."""
-        number, index = tree.get("sequence_number"), tree.get("output_index")
-        if type(number) is int and self._sequence < number < 2**53:
-            self._sequence = number
+        index = tree.get("output_index")
+        self.number(tree.get("sequence_number"))
         if type(index) is int and self._next_index <= index < 2**31:
             self._next_index = index + 1
         if kind.startswith("response.output_item."):
@@ -99,6 +98,11 @@ class Shown:
             self._response = self._response or response
         else:
             self._take_part(kind, tree, tree.get("part"))
+
+    def number(self, number: object) -> None:
+        """Note the number of an event."""
+        if type(number) is int and self._sequence < number < 2**53:
+            self._sequence = number
 
     def ending(self, text: str, text_of: Callable[[str], str]) -> bytes:
         """Return the events that end the answer with `text`; `text_of` says what was said on a channel."""

@@ -55,6 +55,11 @@ class SseParser:
         self._pending = bytearray()
         self._at_start = True
 
+    @property
+    def is_idle(self) -> bool:
+        """Say whether what comes next begins an event, or stands before one."""
+        return not (self._pending or self._at_start)
+
     def feed(self, data: bytes) -> list[SseEvent]:
         """Take the next bytes and return the events they complete.
 
@@ -159,7 +164,7 @@ def rewritten(event: SseEvent, data: bytes) -> bytes:
     Lines of fields that the standard does not know are dropped; all else stays as it is, line ends included unless a
     line was dropped: then a CR and a LF that were apart could become one end. An event without data stays without.
     """
-    if _is_usual(event):
+    if is_usual(event):
         return framed(data)
     lines: list[tuple[bytes, bytes]] = []
     came = event.raw.splitlines(keepends=True)
@@ -188,10 +193,16 @@ def is_clean(event: SseEvent) -> bool:
 
     Some clients try to read any line, so one with others must be rewritten before it passes.
     """
-    if _is_usual(event) or event.raw == _BOM:
+    if is_usual(event) or event.raw == _BOM:
         return True
     names = {line.partition(b":")[0] for line in event.raw.splitlines()}
     return names <= _KNOWN_FIELDS | {b"data"}
+
+
+def is_usual(event: SseEvent) -> bool:
+    """Say whether the event is `data: `, its data on one line, and two LF; any other line would make it longer."""
+    raw, data = event.raw, event.data
+    return data is not None and len(raw) == len(data) + 8 and raw.startswith(b"data: ") and raw.endswith(b"\n\n")
 
 
 def _interpret(raw: bytes) -> SseEvent:
@@ -205,12 +216,6 @@ def _interpret(raw: bytes) -> SseEvent:
         elif field == b"event":
             name = value.removeprefix(b" ")
     return SseEvent(raw, name.decode("utf-8", "replace") or "message", b"\n".join(data) if data else None)
-
-
-def _is_usual(event: SseEvent) -> bool:
-    """Say whether the event is `data: `, its data on one line, and two LF; any other line would make it longer."""
-    raw, data = event.raw, event.data
-    return data is not None and len(raw) == len(data) + 8 and raw.startswith(b"data: ") and raw.endswith(b"\n\n")
 
 
 def _data_lines(data: bytes) -> bytes:

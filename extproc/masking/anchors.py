@@ -12,7 +12,7 @@ stands before its first digit, unless something announces it. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from re import _constants as op  # type: ignore[attr-defined]
@@ -42,6 +42,8 @@ _LONE_HEAD_CHARS: Final = 4
 _ASCII: Final = frozenset(map(chr, range(128)))
 _LOWER: Final = frozenset("abcdefghijklmnopqrstuvwxyz")
 _WIDE_PLACES: Final = 4
+_DELIMITERS: Final = frozenset(char for char in _ASCII if char.isspace() or char in "\"'`")
+"""What ends a word, as in `channel`."""
 
 Place = frozenset[str]
 Head = tuple[Place, ...]
@@ -63,6 +65,11 @@ class Anchors:
     """The rules because of which every word has to wait."""
     odd: frozenset[str]
     """The rules because of which a word waits that does not look like one."""
+    shortest: int = 0
+    """So many characters at least has the word in which a secret ends that no keyword announces.
+
+    0 where that is not known, or where a secret that a keyword announces may be more than one word.
+    """
 
     @cached_property
     def longest_keyword(self) -> int:
@@ -91,6 +98,11 @@ class Anchors:
         return ends
 
     @cached_property
+    def long_word(self) -> re.Pattern[str]:
+        """Find a part of a word that is `shortest` characters long."""
+        return re.compile(rf"[^\s\"'`\x80-\U0010ffff]{{{self.shortest}}}")
+
+    @cached_property
     def _by_first(self) -> dict[str, re.Pattern[str]]:
         starts: dict[str, set[Head]] = {}
         for head in self.heads:
@@ -110,6 +122,7 @@ def anchors(patterns: Iterable[tuple[str, str]], random: Container[str] = ()) ->
     keywords: set[str] = set()
     wide: set[str] = set()
     reach = 0
+    sizes: list[int] = []
     for rule, pattern in patterns:
         try:
             before, secret, ignore_case = _split(pattern)
@@ -117,7 +130,9 @@ def anchors(patterns: Iterable[tuple[str, str]], random: Container[str] = ()) ->
             if before_secret is not None:
                 keywords |= before_secret[0]
                 reach = max(reach, before_secret[1])
+                sizes += [] if _is_one_word(secret) else [0]
                 continue
+            sizes.append(_last_word(secret))
             own = _heads(secret, ignore_case, HEAD_CHARS)
             if any(_is_wide(head) for head in own):
                 wide.add(rule)
@@ -128,8 +143,9 @@ def anchors(patterns: Iterable[tuple[str, str]], random: Container[str] = ()) ->
         except (re.error, _TooMany, OverflowError, RecursionError):
             # A regex of another dialect than Python's: nothing is known of its beginning.
             wide.add(rule)
+            sizes.append(0)
     odd = frozenset(rule for rule in wide if rule in random)
-    return Anchors(frozenset(heads), frozenset(keywords), reach, frozenset(wide) - odd, odd)
+    return Anchors(frozenset(heads), frozenset(keywords), reach, frozenset(wide) - odd, odd, min(sizes, default=0))
 
 
 # --- Parts of a pattern ----------------------------------------------------------------------------------------------
@@ -344,17 +360,55 @@ def _prefix(kind: Any, value: Any, ignore_case: bool) -> set[tuple[str, bool]]: 
 
 def _longest(nodes: Nodes) -> int:
     """Return how many characters `nodes` match at most."""
+    return _width(nodes, max)
+
+
+def _width(nodes: Nodes, of: Callable[[Iterable[int]], int]) -> int:
+    """Return how many characters `nodes` match at most or, with `min`, at least."""
     total = 0
     for kind, value in nodes:
         if kind in {op.LITERAL, op.NOT_LITERAL, op.IN, op.ANY}:
             total += 1
         elif kind is op.SUBPATTERN:
-            total += _longest(list(value[3]))
+            total += _width(list(value[3]), of)
         elif kind is op.BRANCH:
-            total += max(_longest(list(branch)) for branch in value[1])
+            total += of(_width(list(branch), of) for branch in value[1])
         elif kind in {op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT}:
-            total += min(value[1], _MAX_GAP) * _longest(list(value[2]))
+            total += of((value[0], min(value[1], _MAX_GAP))) * _width(list(value[2]), of)
     return total
+
+
+# --- Words -----------------------------------------------------------------------------------------------------------
+
+
+def _last_word(nodes: Nodes) -> int:
+    """Return how many characters at least the word has in which a match of `nodes` ends.
+
+    What ends the word may be a part of the match.
+    """
+    nodes = list(nodes)
+    if nodes and not _is_one_word(nodes[-1:]) and _longest(nodes[-1:]) == 1:
+        nodes.pop()
+    first = next((at for at in range(len(nodes), 0, -1) if not _is_one_word(nodes[at - 1 : at])), 0)
+    return _width(nodes[first:], min)
+
+
+def _is_one_word(nodes: Nodes) -> bool:
+    """Say whether `nodes` match only what may stand in one word; secrets are ASCII (`channel`)."""
+    for kind, value in nodes:
+        if kind in {op.LITERAL, op.IN}:
+            inner = _place(kind, value, ignore_case=False).isdisjoint(_DELIMITERS)
+        elif kind is op.SUBPATTERN:
+            inner = _is_one_word(list(value[3]))
+        elif kind is op.BRANCH:
+            inner = all(_is_one_word(list(branch)) for branch in value[1])
+        elif kind in {op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT}:
+            inner = _is_one_word(list(value[2]))
+        else:
+            inner = kind is op.AT
+        if not inner:
+            return False
+    return True
 
 
 def _proper_parts(word: str) -> Iterator[str]:

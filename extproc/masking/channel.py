@@ -46,6 +46,10 @@ GATEWAY_RULE: Final = "gateway-credential"
 _END_OF_WORD: Final = re.compile(r"[\s\"'`]|[^\x00-\x7f]")
 # With personal data, numbers and account numbers may be written in groups.
 _END_OF_WORD_OR_GROUP: Final = re.compile(r"(?<![0-9A-Z)])\s|\s(?![0-9A-Z(])|[\"'`]|[^\x00-\x7f\s]")
+# The same, but as far to the right as there is one.
+_LAST_END: Final = {
+    pattern: re.compile(rf"[\s\S]*(?:{pattern.pattern})") for pattern in (_END_OF_WORD, _END_OF_WORD_OR_GROUP)
+}
 # Where a secret with a beginning of its own may begin: not inside a word, but after a line end that is still escaped.
 _BOUNDARY: Final = re.compile(r"(?<![A-Za-z0-9_])\S|(?<=\\[nrt])\S")
 # How far letters are as words have them; what is random soon has a digit, or a capital inside.
@@ -122,8 +126,9 @@ class Channel:
         "_base",
         "_buffer",
         "_decided",
+        "_heard",
         "_key",
-        "_looked",
+        "_keywords",
         "_no_key",
         "_open",
         "_ops",
@@ -143,11 +148,14 @@ class Channel:
         # All of these are places in the buffer: where the word that is not complete begins; up to where all is decided;
         # up to where keywords and the word's end were looked for; before which no private key begins; where windows
         # begin.
-        self._word = self._decided = self._looked = self._sought = self._no_key = len(context)
+        self._word = self._decided = self._sought = self._no_key = len(context)
         self._base = 0
         # From where on a keyword has that word wait for its end, and whether no earlier place can any more.
         self._open: int | None = None
         self._settled = False
+        # Where keywords end that may matter to the present word or a later one, and up to where they were looked for.
+        self._keywords: list[int] = []
+        self._heard = 0
         self._key: _Key | None = None
         # Whether a secret longer than a window goes on.
         self._runs_on = False
@@ -209,8 +217,9 @@ class Channel:
             self._buffer = self._buffer[cut:]
             self._word -= cut
             self._decided -= cut
-            self._looked -= cut
             self._sought -= cut
+            self._heard = max(0, self._heard - cut)
+            self._keywords = [end - cut for end in self._keywords if end >= cut]
             self._base = max(0, self._base - cut)
             self._no_key = max(0, self._no_key - cut)
             if self._open is not None:
@@ -231,6 +240,9 @@ class Channel:
             self._begin_word(end)
             self._runs_on = end == len(buffer) and not final
             return not self._runs_on
+        if buffer.find("-", self._decided) < 0:
+            # No private key begins here, and none may.
+            return self._words(len(buffer), closed=final, final=final)
         line = private_key.begin(buffer, max(self._decided, self._no_key))
         if line is not None:
             if self._words(line.start(), closed=True):
@@ -287,18 +299,11 @@ class Channel:
 
     def _last_end(self, limit: int) -> int:
         """Return where the last complete word ends before `limit`, its end included; 0 where none does."""
-        ends = self._ends
         if self._rules.groups and limit and self._buffer[limit - 1].isspace():
             limit -= 1  # whether a group follows is not known yet
         sought, self._sought = self._sought, max(limit, self._sought)
-        last = None
-        # The last one is most often near the end: looking for all that there are takes longer.
-        for first in (max(sought, limit - 64), sought):
-            for found in ends.finditer(self._buffer, first, limit):
-                last = found
-            if last is not None:
-                return last.end()
-        return 0
+        last = _LAST_END[self._ends].match(self._buffer, sought, limit)
+        return 0 if last is None else last.end()
 
     @property
     def _ends(self) -> re.Pattern[str]:
@@ -309,6 +314,11 @@ class Channel:
 
         With `closed` the last may end without a delimiter, with `final` nothing follows it.
         """
+        if not closed and self._decided >= end - 1 and end <= self._base + SEGMENT_CHARS:
+            # All of them left already, and windows begin where they did.
+            self._emit(end, None)
+            self._begin_word(end)
+            return False
         # One scan acquits a large text; windows begin in it where they would have begun otherwise.
         size = end - self._word
         clean = size > WINDOW_CHARS // 2 and not self._suspects(end, at_end=final)
@@ -326,7 +336,7 @@ class Channel:
                     return True
                 continue
             last = stop if closed and stop == end else stop - 1
-            if not clean and self._decided < last and last - self._word >= MIN_WORD_CHARS:
+            if not clean and self._decided < last and self._may_hold(last, stop):
                 at_end = final and stop == end
                 if is_word:
                     self._mask(self._spans(stop, last, at_end=at_end))
@@ -335,6 +345,18 @@ class Channel:
             self._emit(stop, None)
             self._begin_word(stop)
         return False
+
+    def _may_hold(self, last: int, stop: int) -> bool:
+        """Say whether the words up to `last` may hold a secret: nearly all are short, and nothing announces one."""
+        anchors, buffer = self._rules.anchors, self._buffer
+        if last - self._word < MIN_WORD_CHARS:
+            return False
+        if not anchors.shortest or self._rules.groups or self._keyword(stop) is not None:
+            return True
+        for literal in self._rules.literals:
+            if buffer.find(literal, self._base, stop) >= 0:
+                return True
+        return anchors.long_word.search(buffer, self._word, last) is not None
 
     def _pass_clean(self, end: int) -> None:
         """Let words up to `end` leave in which nothing was found; stop before one that may be longer than a window."""
@@ -393,7 +415,7 @@ class Channel:
         return self._runs_on
 
     def _begin_word(self, at: int) -> None:
-        self._word = self._looked = at
+        self._word = at
         self._sought = max(at, self._sought)
         self._open = None
         self._settled = False
@@ -404,8 +426,7 @@ class Channel:
         """Return from where on the word that begins at `_word` has to wait; `limit` where all of it may leave."""
         if not self._settled and self._word < limit:
             if self._open is None:
-                self._open = self._keyword_before(self._looked, limit)
-                self._looked = limit
+                self._open = self._keyword(limit)
             waits = limit if self._open is None else self._open
             first = self._first_beginning(max(self._word, self._decided), waits, limit)
             if first < waits and limit - first < HEAD_CHARS:
@@ -416,26 +437,31 @@ class Channel:
 
     def _maskable_from(self, start: int, end: int) -> int:
         """Return the first place of a complete word that waited for its end."""
-        keyword = self._keyword_before(start, end)
+        keyword = self._keyword(end)
         waits = end if keyword is None else keyword
         return min(waits, self._first_beginning(start, waits, end))
 
-    def _keyword_before(self, looked: int, limit: int) -> int | None:
-        """Return from where on a keyword has the present word wait; keywords that end by `looked` are in reach only."""
-        anchors = self._rules.anchors
+    def _keyword(self, limit: int) -> int | None:
+        """Return from where on a keyword has the present word wait, by the letters up to `limit`."""
+        anchors, word = self._rules.anchors, self._word
         if anchors.wide:
-            return self._word
-        back = anchors.longest_keyword + (anchors.reach if looked == self._word else 0)
-        start = max(0, looked - back)
-        for end in anchors.keyword_ends(self._buffer[start:limit]):
-            if start + end > self._word:
-                return start + end
-            if self._word - (start + end) <= anchors.reach:
-                return self._word
-        return None
+            return word
+        if self._heard < limit:
+            longest = anchors.longest_keyword
+            start = max(0, self._heard - longest, word - longest - anchors.reach)
+            self._keywords += [
+                start + end for end in anchors.keyword_ends(self._buffer[start:limit]) if start + end > self._heard
+            ]
+            self._heard = limit
+        if not self._keywords:
+            return None
+        self._keywords = near = [end for end in self._keywords if word - end <= anchors.reach]
+        return max(word, near[0]) if near and near[0] <= limit else None
 
     def _first_beginning(self, start: int, before: int, end: int) -> int:
         """Return the first place from `start` on where a secret may begin, by the letters up to `end`, or `before`."""
+        if start >= before:
+            return before
         buffer, anchors, literals = self._buffer, self._rules.anchors, self._rules.literals
         first = before
         for place in _BOUNDARY.finditer(buffer, start, before):
@@ -544,8 +570,12 @@ _STRICTNESS: Final = {Action.OFF: 0, Action.OBSERVE: 1, Action.MASK: 2, Action.B
 
 
 def _begins_literal(buffer: str, at: int, end: int, literals: Sequence[str]) -> bool:
-    piece = buffer[at : min(end, at + 2 * HEAD_CHARS)]
-    return any(literal.startswith(piece) or piece.startswith(literal[: 2 * HEAD_CHARS]) for literal in literals)
+    for literal in literals:
+        if buffer.startswith(literal[:1], at):
+            piece = buffer[at : min(end, at + 2 * HEAD_CHARS)]
+            if literal.startswith(piece) or piece.startswith(literal[: 2 * HEAD_CHARS]):
+                return True
+    return False
 
 
 def _end_of(pattern: re.Pattern[str], text: str, at: int, end: int) -> int:

@@ -38,6 +38,30 @@ class _Piece(msgspec.Struct, gc=False):
     in_string: bool
 
 
+_STRING: Final = re.compile(r'"((?:[^"\\]++|\\[^u]|\\)*+)"?', re.DOTALL)
+_ESCAPE: Final = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\[^u]", re.DOTALL
+)
+
+
+def read(text: str) -> str:
+    """Return what a whole JSON text reads as to `JsonChannel`: the same with the escapes in its strings undone."""
+    return _STRING.sub(_unescaped_string, text) if "\\" in text else text
+
+
+def _unescaped_string(string: re.Match[str]) -> str:
+    written = string[0]
+    return _ESCAPE.sub(_unescaped_match, written) if "\\" in written else written
+
+
+def _unescaped_match(escape: re.Match[str]) -> str:
+    return _COMMON.get(escape[0]) or _unescaped(escape[0])
+
+
+_COMMON: Final = {"\\n": "\n", '\\"': '"', "\\\\": "\\", "\\t": "\t"}
+"""What is escaped most often, and read faster so."""
+
+
 class JsonChannel:
     """Mask one JSON text as `Channel` does a plain one; `Op.count` counts characters of the JSON text."""
 

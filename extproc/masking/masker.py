@@ -15,13 +15,16 @@ from extproc.masking.anchors import Anchors, anchors
 from extproc.masking.channel import GATEWAY_RULE, MIN_WORD_CHARS, Channel, Found, Op, Rules
 from extproc.masking.finding import Action, Direction, Finding, Hit, placeholder
 from extproc.masking.fingerprint import Fingerprints
-from extproc.masking.json_text import JsonChannel
+from extproc.masking.json_text import JsonChannel, read
 from extproc.masking.policy import PERSONAL_DATA, SECRETS, MaskingPolicy
 from extproc.secret import Secret
 
 MAX_FINDINGS: Final = 1000
 """More are masked, but not listed, in the record of one message."""
 
+
+_KNOWN_CHARS: Final = 128
+"""So long are texts at most of which it is remembered that nothing is in them."""
 
 # Between texts that are scanned together: it ends a secret as the end of the text would, and is too long for a keyword
 # in one of them to be one of a secret in the next.
@@ -73,6 +76,15 @@ class Masking:
 
         return Rules(detector.scan, detector.suspects, self._anchors, judge, literals, self._groups)
 
+    def is_clean(self, text: str) -> bool:
+        """Say whether neither a rule nor the form of a private key is found in a text."""
+        return not (private_key.may_have(text) or self.detector.suspects(text.encode("utf-8", "surrogatepass")))
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - as below
+    def is_known_clean(self, text: str) -> bool:
+        """Say so of a short text that is likely to come again, such as a path or the name of a member."""
+        return self.is_clean(text)
+
     @lru_cache(maxsize=4096)  # noqa: B019 - one object for as long as the process runs
     def announces(self, member: str) -> bool:
         """Say whether the name of a JSON member may announce a secret as its value."""
@@ -114,10 +126,16 @@ class Masker:
         self.ran = True
         if len(text) < MIN_WORD_CHARS:
             return True
-        if form is Form.JSON and "\\" in text:
-            return False
+        if form is Form.JSON:
+            text = read(text)
         text = self._context(member) + text
-        return not (self._holds_rare(text) or self.masking.detector.suspects(text.encode("utf-8", "surrogatepass")))
+        if self.holds_ours(text):
+            return False
+        return (self.masking.is_known_clean if len(text) <= _KNOWN_CHARS else self.masking.is_clean)(text)
+
+    def may_block(self) -> bool:
+        """Say whether policy forbids messages for what may be found in them."""
+        return any(one.action(self.direction) is Action.BLOCK for one in self.masking.policy.in_use())
 
     def holds_ours(self, text: str) -> bool:
         """Say whether one of the gateway's own credentials stands in a text."""
@@ -159,6 +177,9 @@ class Masker:
         self, text: str, where: str, *, form: Form = Form.PLAIN, member: str = "", paths: Sequence[str] = ()
     ) -> str:
         """Mask a text as `text` does, of which it is known that something may be in it."""
+        if form is Form.JSON and self.is_clean(text, form, member):
+            # It was only known to have escapes.
+            return text
         rules = self._rules_for(tuple(paths))
         channel = (JsonChannel if form is Form.JSON else Channel)(rules, self._context(member))
         masked = applied(text, [*channel.feed(text), *channel.finish()])

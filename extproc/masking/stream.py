@@ -12,91 +12,28 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
-
-import msgspec
 
 from extproc import json_body
 from extproc.approval.gate import Gate
 from extproc.approval.touch import Touch
 from extproc.conversation import Answer, Piece
 from extproc.dialect.port import AnswerStream, Dialect, Reading, Slot
-from extproc.dialect.sse import SseEvent, SseParser, is_clean, rewritten
-from extproc.masking.channel import Channel, Op
+from extproc.dialect.sse import SseEvent, SseParser, is_clean, is_usual, rewritten
+from extproc.masking.alike import Alike, Said
 from extproc.masking.finding import Action, blocked_message
-from extproc.masking.json_text import JsonChannel
+from extproc.masking.lines import Line, Part, Waiting, WaitingAlike
 from extproc.masking.masker import Masker
 from extproc.masking.tree import TreeMasker, drop_logprobs
 
-_UNPARSED: Final = frozenset(["unparsed"])
-
 _BLANK_LINE: Final = re.compile(rb"(?:\n\n|\r\n\r\n|\r\r|\n\r\n)\Z")
+
+_MAX_MISSES: Final = 32
+"""After so many events that were like none before, a stream is taken for one whose events are all different."""
 
 _MAX_CLEAN_LINES: Final = 64
 """So many lines beside the data (`event: ping`) are remembered to have nothing in them."""
-
-
-class _Waiting(msgspec.Struct, gc=False):
-    """One event on its way since `at` (milliseconds); `undecided` is how many of its slots are not decided yet."""
-
-    event: SseEvent
-    tree: dict[str, Any] | None
-    channels: frozenset[str]
-    at: float
-    undecided: int = 0
-    changed: bool = False
-
-
-class _Part(msgspec.Struct, gc=False):
-    """The text that one slot adds to a line."""
-
-    waiting: _Waiting
-    holder: Any
-    key: str | int
-    text: str
-    at: int = 0
-    out: list[str] | None = None
-
-
-class _Line:
-    """The text of one channel, and the slots it came in."""
-
-    __slots__ = ("channel", "name", "noted", "parts")
-
-    def __init__(self, name: str, channel: Channel | JsonChannel) -> None:
-        self.name = name
-        self.channel = channel
-        self.parts: deque[_Part] = deque()
-        self.noted = 0
-
-    def add(self, part: _Part) -> None:
-        if part.text:
-            part.waiting.undecided += 1
-            self.parts.append(part)
-            self.apply(self.channel.feed(part.text))
-
-    def apply(self, ops: list[Op]) -> None:
-        for op in ops:
-            text, count = op.text, op.count
-            while count:
-                part = self.parts[0]
-                end = min(len(part.text), part.at + count)
-                if text is not None and part.out is None:
-                    part.out = [part.text[: part.at]]
-                if part.out is not None:
-                    # The placeholder stands where the secret began; further parts of it are only left out.
-                    part.out.append(part.text[part.at : end] if text is None else text)
-                text = text and ""
-                count -= end - part.at
-                part.at = end
-                if end == len(part.text):
-                    self._decided(self.parts.popleft())
-
-    def _decided(self, part: _Part) -> None:
-        part.waiting.undecided -= 1
-        if part.out is not None:
-            part.holder[part.key] = "".join(part.out)
-            part.waiting.changed = True
 
 
 class MaskedStream:
@@ -115,7 +52,9 @@ class MaskedStream:
     ) -> None:
         """Start a stream; with `is_privileged`, what may touch something privileged is kept until somebody decides."""
         self.masker = masker
-        self._gate: Gate[_Waiting] | None = None if is_privileged is None else Gate(dialect.stream(), is_privileged)
+        self._gate: Gate[Waiting | WaitingAlike] | None = (
+            None if is_privileged is None else Gate(dialect.stream(), is_privileged)
+        )
         self._finished = False
         self.pieces: list[Piece] = []
         """The texts that left since somebody last emptied this list."""
@@ -124,8 +63,14 @@ class MaskedStream:
         self._answers: AnswerStream = dialect.stream()
         self._tree = TreeMasker(masker, dialect.opaque, dialect.json_texts)
         self._parser = SseParser(max_event_bytes)
-        self._lines: dict[str, _Line] = {}
-        self._queue: deque[_Waiting] = deque()
+        self._lines: dict[str, Line] = {}
+        self._queue: deque[Waiting | WaitingAlike] = deque()
+        # What is like the last event, if there may be more of it, and how many events in a row that was nothing.
+        self._like: Alike | None = None
+        self._misses = 0
+        self._max_event_bytes = max_event_bytes
+        # What is blocked leaves what came before it alone: then texts are looked at event by event.
+        self._may_join = not masker.may_block()
         # The text that spoke last, by its speaker: the first part of the channel's name.
         self._speaking: dict[str, str] = {}
         self._ended = False
@@ -136,7 +81,24 @@ class MaskedStream:
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes and return what may go to the client; raises `EventTooLarge`."""
-        return self._take(self._parser.feed(data))
+        if self._misses >= _MAX_MISSES or len(data) > self._max_event_bytes:
+            # An event that is too large has all be refused that came with it.
+            return self._take(self._parser.feed(data))
+        released: list[bytes] = []
+        at = 0
+        while at < len(data):
+            if self._like is not None and self._parser.is_idle:
+                said, at = self._like.run(data, at)
+                if said:
+                    self._misses = 0
+                    released.append(self._take_alike(self._like, said))
+                    continue
+            # One event at a time, so that the next may be like it.
+            end = data.find(b"\n\n", at) + 2
+            end = end if end > 1 else len(data)
+            released.append(self._take(self._parser.feed(data[at:end])))
+            at = end
+        return released[0] if len(released) == 1 else b"".join(released)
 
     def finish(self) -> bytes:
         """Take the end of the stream and return the rest."""
@@ -193,13 +155,29 @@ class MaskedStream:
             released.append(self._sending(self._leave()))
         return b"".join(released)
 
+    def _take_alike(self, like: Alike, said: list[Said]) -> bytes:
+        """Take events that are like the last one: their text is all there is to look at."""
+        line, at = self._lines[like.channel], self.masker.at
+        released: list[bytes] = []
+        for run in [said] if self._may_join else [[one] for one in said]:
+            if self._ended:
+                break
+            events = [WaitingAlike(like, one, one.text, at) for one in run]
+            self._queue += events
+            line.add_alike(events)
+            self._note(line)
+            released.append(self._sending(self._leave()))
+        return b"".join(released)
+
     def _sending(self, data: bytes) -> bytes:
         if data:
-            self._tail = (self._tail + data)[-4:]
+            self._tail = data[-4:] if len(data) >= 4 else (self._tail + data)[-4:]
         return data
 
     def _beside_data(self, event: SseEvent) -> SseEvent:
         """Return an event with what stands beside its data masked: comments, its type and id."""
+        if is_usual(event):
+            return event
         if not is_clean(event):
             event = SseEvent(rewritten(event, event.data or b""), event.event, event.data)
         lines = event.raw.splitlines(keepends=True)
@@ -218,7 +196,8 @@ class MaskedStream:
         return masked.encode("utf-8", "surrogateescape")
 
     def _read(self, event: SseEvent, data: bytes) -> None:
-        event = self._beside_data(event)
+        came, event = event, self._beside_data(event)
+        self._like = None
         tree = json_body.decoded(data)
         lines = data.count(b"\n")
         if not isinstance(tree, dict) and lines:
@@ -231,8 +210,7 @@ class MaskedStream:
             self._read_text(event, data)
             return
         reading = self._answers.read(event.event, tree)
-        channels = frozenset([slot.channel for slot in reading.slots])
-        waiting = _Waiting(event, tree, channels, self.masker.at)
+        waiting = Waiting(event, tree, self.masker.at)
         skip = self._add(reading, waiting)
         for prefix in reading.closes:
             self._close(prefix)
@@ -240,16 +218,33 @@ class MaskedStream:
             waiting.changed = self._masked = True
         waiting.changed |= bool(lines) or json_body.repeats(data, self._tree.members)
         self._queue.append(waiting)
+        if self._tree.is_clean and came is event and not (waiting.changed or reading.closes):
+            self._expect_more(event, tree, reading.slots)
 
-    def _add(self, reading: Reading, waiting: _Waiting) -> set[tuple[int, str | int]]:
+    def _expect_more(self, event: SseEvent, tree: dict[str, Any], slots: list[Slot]) -> None:
+        """Remember an event that only adds to one text, and has nothing else in it that was masked or noted."""
+        if len(slots) != 1 or self._misses >= _MAX_MISSES:
+            return
+        self._misses += 1
+        more = self._answers.more(event.event, tree)
+        lines = event.raw.splitlines(keepends=True)
+        beside = [] if is_usual(event) else [line for line in lines if not line.startswith(b"data")]
+        if more is None or not self._clean_lines.issuperset(beside):
+            return
+        if b"logprobs" in event.raw and drop_logprobs(json_body.decoded(event.data or b"")):
+            return
+        with suppress(ValueError):
+            self._like = Alike(event, tree, slots[0], more, self.masker.holds_ours)
+
+    def _add(self, reading: Reading, waiting: Waiting) -> set[tuple[int, str | int]]:
         skip: set[tuple[int, str | int]] = set()
         for slot in reading.slots:
             self._settle_others(slot.channel)
             line = self._lines.get(slot.channel)
             if line is None:
-                line = self._lines[slot.channel] = _Line(slot.channel, self.masker.channel(slot.form))
+                line = self._lines[slot.channel] = Line(slot.channel, self.masker.channel(slot.form))
             skip.add((id(slot.holder), slot.key))
-            line.add(_Part(waiting, slot.holder, slot.key, slot.holder[slot.key]))
+            line.add(Part(waiting, slot.holder, slot.key, slot.holder[slot.key]))
             self._note(line)
         return skip
 
@@ -267,11 +262,11 @@ class MaskedStream:
         if bare in {b"", b"[DONE]"}:
             if bare:
                 self._close("")
-            self._queue.append(_Waiting(event, None, frozenset(), self.masker.at))
+            self._queue.append(Waiting(event, None, self.masker.at))
             return
         # No JSON object: some clients skip it, some show it. It is one text over all such events.
         tree = {"data": data.decode("utf-8", "surrogateescape")}
-        waiting = _Waiting(event, tree, _UNPARSED, self.masker.at)
+        waiting = Waiting(event, tree, self.masker.at, unparsed=True)
         self._add(Reading([Slot(tree, "data", "unparsed")]), waiting)
         self._queue.append(waiting)
 
@@ -287,29 +282,36 @@ class MaskedStream:
         while self._queue and not self._queue[0].undecided:
             waiting = self._queue.popleft()
             passes = [waiting] if self._gate is None else self._gate.take(waiting, self._seen(self._gate, waiting))
-            released.append(self._all_sent(passes))
+            released += map(self._sent, passes)
         return b"".join(released)
 
-    def _all_sent(self, events: list[_Waiting]) -> bytes:
+    def _all_sent(self, events: list[Waiting | WaitingAlike]) -> bytes:
         return b"".join(map(self._sent, events))
 
-    def _seen(self, gate: Gate[_Waiting], waiting: _Waiting) -> list[Piece]:
+    def _seen(self, gate: Gate[Waiting | WaitingAlike], waiting: Waiting | WaitingAlike) -> list[Piece]:
         """Return what an event says that may be kept, and so was not taken."""
+        if isinstance(waiting, WaitingAlike):
+            return _taken_more(gate.shadow, waiting)
         if waiting.tree is None:
             if (waiting.event.data or b"").strip():
                 gate.shadow.done()
             return []
-        if waiting.channels is _UNPARSED:
+        if waiting.unparsed:
             return gate.shadow.take_unparsed(waiting.tree["data"])
         gate.shadow.read(waiting.event.event, waiting.tree)
         return gate.shadow.take(waiting.event.event, waiting.tree)
 
-    def _sent(self, waiting: _Waiting) -> bytes:
+    def _sent(self, waiting: Waiting | WaitingAlike) -> bytes:
+        if isinstance(waiting, WaitingAlike):
+            self.pieces += _taken_more(self._answers, waiting)
+            if not waiting.changed:
+                return waiting.said.raw
+            return rewritten(*waiting.like.written(waiting.said, waiting.text))
         event, tree, data = waiting.event, waiting.tree, waiting.event.data or b""
         if tree is None:
             if data.strip():
                 self._answers.done()
-        elif waiting.channels is _UNPARSED:
+        elif waiting.unparsed:
             self.pieces += self._answers.take_unparsed(tree["data"])
             data = tree["data"].encode("utf-8", "surrogateescape")
         else:
@@ -324,6 +326,7 @@ class MaskedStream:
         if self._ended:
             return b""
         self._ended = True
+        self._like = None
         self._queue.clear()
         self._lines.clear()
         ending = self._answers.ending(text)
@@ -336,9 +339,18 @@ class MaskedStream:
             line.apply(line.channel.finish())
             self._note(line)
 
-    def _note(self, line: _Line) -> None:
+    def _note(self, line: Line) -> None:
         found = line.channel.found
         if len(found) > line.noted:
             self.masker.note(line.name, found[line.noted :])
             self._masked |= any(one.action is not Action.OBSERVE for one in found[line.noted :])
             line.noted = len(found)
+
+
+def _taken_more(answers: AnswerStream, waiting: WaitingAlike) -> list[Piece]:
+    """Take an event that is like the last one that was taken."""
+    pieces = answers.take_more(waiting.like.more.where, waiting.text, waiting.said.varied)
+    if pieces is None:
+        event, tree = waiting.like.event(waiting.said, waiting.text)
+        return answers.take(event.event, tree)
+    return pieces

@@ -44,14 +44,19 @@ class TreeMasker:
         self._json_texts = json_texts
         self.members = 0
         """How many members the objects of the last tree had."""
+        self.is_clean = False
+        """Whether nothing in the last tree had to be looked at by itself, whatever became of it."""
 
     def mask(self, tree: Any, skip: Collection[tuple[int, str | int]] = ()) -> bool:  # noqa: ANN401
         """Mask what is not in `skip`, which names strings by the id of what holds them and their key there.
 
         Returns whether anything was changed.
         """
+        self.is_clean = True
         texts, changed = self._texts(tree, skip)
-        for text in self._suspects(texts):
+        suspects = self._suspects(texts)
+        self.is_clean &= not suspects
+        for text in suspects:
             masked = self._masked(text)
             if masked is not text.value:
                 text.holder[text.key] = masked
@@ -109,7 +114,12 @@ class TreeMasker:
 
     def _mask_names(self, holder: dict[str, Any], place: _Place) -> bool:
         """Mask the names of members; where that makes two of them equal, the last value stays, as in JSON."""
-        masked = {name: self._masker.text(name, _dotted((name, place))) for name in holder}
+        suspects = [name for name in holder if not self._masker.is_clean(name)]
+        if not suspects:
+            return False
+        self.is_clean = False
+        masked = {name: name for name in holder}
+        masked |= {name: self._masker.suspect_text(name, _dotted((name, place))) for name in suspects}
         if all(name == after for name, after in masked.items()):
             return False
         members = [(masked[name], value) for name, value in holder.items()]

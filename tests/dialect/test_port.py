@@ -18,6 +18,7 @@ from extproc.dialect.json_api import may_be_call
 from extproc.dialect.port import Dialect
 from extproc.endpoint import EndpointKind
 from extproc.rules import DIALECTS
+from tests.masking.fields import STREAMED, Streamed
 from tests.responses_events import added, completed, delta, sse
 from tests.streaming import play
 
@@ -376,3 +377,70 @@ def test_an_answer_is_complete_with_its_terminal_event(case: str) -> None:
     assert not stream.answer().complete
     play(stream, data)
     assert stream.answer().complete
+
+
+# --- events that are like the last one -------------------------------------------------------------------------------
+
+ALIKE = [one for one in STREAMED if one.name != "content parts"]
+
+
+@pytest.mark.parametrize("where", ALIKE, ids=lambda one: f"{one.kind}-{one.name}")
+@given(texts=st.lists(st.text(max_size=9), max_size=5))
+def test_to_take_more_is_to_take_another_event_that_only_adds_to_a_text(where: Streamed, texts: list[str]) -> None:
+    usual, faster = DIALECTS[where.kind].stream(), DIALECTS[where.kind].stream()
+    before, after = where.around("")
+    first = where.event("begin ")
+    name = first.get("type", "message")
+    for stream in (usual, faster):
+        for tree in [*before, first]:
+            stream.read(tree.get("type", "message"), tree)
+            stream.take(tree.get("type", "message"), tree)
+    more = faster.more(name, first)
+    assert more is not None
+    for text in texts:
+        assert faster.take_more(more.where, text, {}) == usual.take(name, where.event(text))
+    assert faster.answer() == usual.answer()
+    assert faster.ending("end") == usual.ending("end")
+    for tree in after:
+        assert faster.take(tree.get("type", "message"), tree) == usual.take(tree.get("type", "message"), tree)
+
+
+@pytest.mark.parametrize("where", ALIKE, ids=lambda one: f"{one.kind}-{one.name}")
+def test_only_what_is_opaque_or_a_number_may_vary(where: Streamed) -> None:
+    tree = where.event("text") | {"sequence_number": "one", "obfuscation": "x", "output_index": "0"}
+    stream = DIALECTS[where.kind].stream()
+    for one in [*where.around("")[0], tree]:
+        stream.read(one.get("type", "message"), one)
+    more = stream.more(tree.get("type", "message"), tree)
+    assert more is not None
+    assert set(more.varying) <= DIALECTS[where.kind].opaque
+    # Without a number that says which item it is, its id does.
+    assert "item_id" not in more.varying
+
+
+@pytest.mark.parametrize("where", ALIKE, ids=lambda one: f"{one.kind}-{one.name}")
+@pytest.mark.parametrize("also", ["error", "usage", "item", "response", "finish_reason", "two", "name", "unknown"])
+def test_an_event_that_may_say_more_is_not_taken_for_one_that_only_adds_to_a_text(where: Streamed, also: str) -> None:
+    tree = where.event("text")
+    stream = DIALECTS[where.kind].stream()
+    for one in where.around("")[0]:
+        stream.read(one.get("type", "message"), one)
+        stream.take(one.get("type", "message"), one)
+    entry = tree["choices"][0] if "choices" in tree else {}
+    calls = entry.get("delta", {}).get("tool_calls")
+    match also:
+        case "error":
+            tree["error"] = {"message": "no"}
+        case "usage" if entry:
+            tree["usage"] = {"prompt_tokens": 1}
+        case "finish_reason" if entry:
+            entry["finish_reason"] = "stop"
+        case "two" if entry:
+            tree["choices"].append({**entry, "index": 1})
+        case "name" if calls:
+            (calls[0].get("function") or calls[0]["custom"])["name"] = "run"
+        case "item" | "response" | "unknown" if where.kind is EndpointKind.RESPONSES:
+            tree[also] = {"id": "x"}
+        case _:
+            return
+    assert stream.more(tree.get("type", "message"), tree) is None

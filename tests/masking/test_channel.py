@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from itertools import islice
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from extproc.masking.channel import CONTEXT_CHARS, SEGMENT_CHARS, WINDOW_CHARS, Channel
 from extproc.masking.finding import Action
@@ -210,3 +212,11 @@ def test_no_text_makes_it_raise(text: str) -> None:
 def test_a_large_text_without_secrets_passes_as_it_is() -> None:
     text = "".join(islice((line for line in HARMLESS * 20 if not rules().suspects(line.encode())), 400))
     assert run(Channel(rules()), [text]) == (text, [])
+
+
+@given(text=TEXTS)
+@settings(max_examples=60, deadline=None)
+def test_words_that_are_too_short_for_a_secret_need_not_be_scanned(text: str) -> None:
+    assert rules().anchors.shortest >= 8
+    scanned = structs.replace(rules(), anchors=replace(rules().anchors, shortest=0))
+    assert run(Channel(rules()), [text]) == run(Channel(scanned), [text])

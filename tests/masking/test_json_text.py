@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extproc.dialect.port import Form
 from extproc.masking.channel import Channel
 from extproc.masking.finding import Action
-from extproc.masking.json_text import JsonChannel
+from extproc.masking.json_text import JsonChannel, read
 from tests.masking.corpus import private_key
-from tests.masking.running import PASSWORD, TOKEN, cut, rules, run
+from tests.masking.running import PASSWORD, TOKEN, cut, masker, rules, run
 
 KEY = private_key(Random(5))  # noqa: S311 - test data, the same each time
 PLAIN = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -28,6 +29,9 @@ TREES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(NAMES, inner, max_size=4)),
     max_leaves=12,
 )
+
+
+ODD = '"\\ud83dabe0/-{}[]:,\n 1'
 
 
 def spelled(tree: Any, seed: int, *, ascii_only: bool) -> str:
@@ -79,6 +83,36 @@ def test_valid_json_stays_valid_and_only_secrets_are_taken_out(
     assert run(JsonChannel(rules()), cut(text, places)) == (masked, found)
 
 
+@given(TREES, st.integers(0, 1000), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_a_whole_text_is_masked_as_in_pieces(tree: Any, seed: int, ascii_only: bool) -> None:  # noqa: FBT001
+    text = spelled(tree, seed, ascii_only=ascii_only)
+    one = masker()
+    masked, found = run(JsonChannel(rules()), [text])
+    assert one.text(text, "x", form=Form.JSON) == masked
+    assert [finding.rule for finding in one.findings] == [finding.rule for finding in found]
+
+
+@given(st.text(alphabet=ODD, max_size=80), st.text(alphabet=ODD, max_size=80))
+@settings(max_examples=300, deadline=None)
+def test_a_whole_text_is_masked_as_in_pieces_whatever_it_is(before: str, after: str) -> None:
+    for text in (before, before + TOKEN + after, f'{before}{TOKEN[:9]}\\u00{ord(TOKEN[9]):02x}{TOKEN[10:]}"{after}'):
+        assert masker().text(text, "x", form=Form.JSON) == run(JsonChannel(rules()), [text])[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (r'{"a": "x\ny\"\\n"}', '{"a": "x\ny"\\n"}'),
+        (r'"\ud83d\ude00 \ud83d \u00e9 \/ \q \uZ"', '"\U0001f600 \ud83d é / q \\uZ"'),
+        (r'a\nb "c\nd" e\nf "g\n', 'a\\nb "c\nd" e\\nf "g\n'),
+        ('"\\', '"\\'),
+    ],
+)
+def test_escapes_are_undone_in_strings_alone(text: str, said: str) -> None:
+    assert read(text) == said
+
+
 def test_text_without_secrets_keeps_its_spelling() -> None:
     text = r'{"a\/b": "\u0041\u00e9\ud83d\ude00 \ud83d \n", "n": [1.0, 1E2, -0, 123456789012345678901234567890]}'
     assert run(JsonChannel(rules()), list(text)) == (text, [])
@@ -116,7 +150,7 @@ def test_text_that_is_no_json_is_masked_as_it_stands() -> None:
         assert TOKEN[4:] not in masked
 
 
-@given(st.text(alphabet='"\\ud83dabe0/-{}[]:,\n 1', max_size=200), st.lists(st.integers(0, 500), max_size=4))
+@given(st.text(alphabet=ODD, max_size=200), st.lists(st.integers(0, 500), max_size=4))
 @settings(max_examples=200, deadline=None)
 def test_no_text_makes_it_raise_and_none_is_lost(text: str, places: list[int]) -> None:
     assert run(JsonChannel(rules()), cut(text, places)) == run(JsonChannel(rules()), [text])

@@ -80,3 +80,24 @@ def test_no_text_makes_it_raise(text: str, form: Form) -> None:
 @pytest.mark.parametrize("direction", ["detectors", "sets"])
 def test_the_record_says_by_what_a_message_was_masked(direction: str) -> None:
     assert direction in masker().applied_rules()
+
+
+def test_a_secret_in_a_text_that_comes_again_is_found_each_time() -> None:
+    for _ in range(3):
+        one = masker()
+        assert one.text(f"/a/{TOKEN}", "path") == "/a/[MASKED:github-pat]"
+        assert len(one.findings) == 1
+
+
+def test_what_is_clean_for_one_exchange_may_hold_the_credential_of_another() -> None:
+    plain, ours = masker(), masker()
+    plain.literals = ()
+    assert plain.is_clean(f"/a/{OURS}")
+    assert not ours.is_clean(f"/a/{OURS}")
+    assert plain.is_clean(f"/a/{OURS}")
+
+
+def test_of_long_texts_nothing_is_remembered() -> None:
+    known = masker().masking.is_known_clean.cache_info().currsize
+    assert masker().is_clean("nothing to see here " * 20)
+    assert masker().masking.is_known_clean.cache_info().currsize == known
