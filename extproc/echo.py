@@ -14,6 +14,10 @@ MIN_SECRET_BYTES = 8
 
 def without_secrets(value: str, secrets: Iterable[Secret]) -> str:
     """Return `value` with every literal occurrence of the secrets masked, the longest first."""
-    for secret in sorted({secret.reveal() for secret in secrets}, key=len, reverse=True):
-        value = value.replace(secret, placeholder(GATEWAY_RULE))
+    literals = {secret.reveal() for secret in secrets}
+    # As nearly always.
+    if all(literal not in value for literal in literals):
+        return value
+    for literal in sorted(literals, key=len, reverse=True):
+        value = value.replace(literal, placeholder(GATEWAY_RULE))
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from enum import Enum, auto
+from enum import IntEnum, auto
 from functools import partial
 from typing import Any, assert_never
 
@@ -92,7 +92,8 @@ _CONTENT_TYPE_CHARS = 200
 _PROFILE = ("GET", WELL_KNOWN)
 
 
-class Phase(Enum):
+# An `Enum` would do, but its members take Python code to be found in a table, and this is done for every event.
+class Phase(IntEnum):
     """Where an exchange stands; `_LEGAL` says what may happen there."""
 
     NEW = auto()
@@ -144,7 +145,9 @@ class Exchange:
         self._rules = rules
         self._shown: dict[str, str | None] = {"path": "", "repository": None}
         self._has_body = False
-        self._request_body = bytearray()
+        self._request_pieces: list[bytes] = []
+        self._request_body = b""
+        """The whole body, once it is: then as it may go on."""
         self._request_trailers: list[str] | None = None
         self._credential: Credential | None = None
         self._opening_written = False
@@ -287,12 +290,12 @@ class Exchange:
         return self._answer(telemetry.kept_answer(self._head().method))
 
     def _on_request_body(self, data: bytes, *, end_of_stream: bool) -> list[Effect]:
-        self._request_body += data
+        self._request_pieces.append(data)
         self.story.request_bytes += len(data)
         limit = self._rules.max_request_bytes
         if self._has_slot:
             limit = min(limit, telemetry.MAX_BYTES)
-        if len(self._request_body) > limit:
+        if self.story.request_bytes > limit:
             return self._refuse(
                 Refusal(413, Code.REQUEST_TOO_LARGE, f"The request body is larger than the {limit} bytes allowed.")
             )
@@ -302,7 +305,8 @@ class Exchange:
 
     def _inspect(self, endpoint: Endpoint) -> list[Effect]:
         self.phase = Phase.INSPECTING_REQUEST
-        body = bytes(self._request_body)
+        body = b"".join(self._request_pieces)
+        self._request_pieces.clear()
         masker = self._rules.masking.masker(Direction.PROMPT)
         masker.at = self.story.elapsed()
         encoding = self._head().field("content-encoding")
@@ -318,7 +322,7 @@ class Exchange:
             return self._refuse(Refusal(400, Code.REQUEST_BODY, f"The request body is refused: {result}."))
         if not isinstance(result, Inspected) or self.story.endpoint is None:
             raise IllegalEvent("an inspection without a request")
-        self._request_body = bytearray(result.body)
+        self._request_body = result.body
         self.story.prompt, self.story.gist = result.prompt, result.gist
         self.story.note_masking(result.masker)
         self._blocked = result.masker.blocked
@@ -378,7 +382,7 @@ class Exchange:
             return None
         request = self._head()
         path = endpoint.path + request.target[len(request.path) :]
-        proposal = of_request(request.method, path, bytes(self._request_body), endpoint.kind)
+        proposal = of_request(request.method, path, self._request_body, endpoint.kind)
         if proposal is not None:
             # The body is masked already; the path goes on as it is, and so is masked only where it is shown.
             text = self._rules.masking.masker(Direction.PROMPT).text(proposal.text, "path", form=Form.JSON)
@@ -434,7 +438,7 @@ class Exchange:
             self.story.endpoint,
             self._credential,
             self._rules,
-            body=bytes(self._request_body) if self._has_body else None,
+            body=self._request_body if self._has_body else None,
             trailers=self._request_trailers,
             decision_id=self.story.id,
         )
@@ -680,7 +684,7 @@ class Exchange:
             self.story.timing.released = self.story.elapsed()
             self.phase = Phase.AWAITING_RESPONSE
             # A stream may stay open for an hour; what was asked is on disk now.
-            self._request_body.clear()
+            self._request_body = b""
             self.story.prompt = None
         else:
             self.phase = Phase.DONE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from prometheus_client import generate_latest
@@ -33,12 +34,18 @@ _WAIT = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _MOST_TOKENS: Final = 1 << 53
 """No answer has more, whatever its upstream says: a sum would lose what is added to it."""
 
+_MOST_GATHERED: Final = 1000
+"""So many exchanges and pieces of answers are gathered at most."""
+
 
 class Metrics:
     """The metrics of one process, in a registry of their own.
 
     Where prometheus_client shares numbers between worker processes, `shared` is the folder it does so in
     (`metrics_shared`): then a scrape of any worker tells of all. Raises OSError where the folder cannot be used.
+
+    What finished exchanges count is gathered, for it costs least so. A scrape of this process has all of it, one of
+    another worker what was `settle`d, as it is every second (`operations.watch`).
     """
 
     def __init__(self, labels: Labels | None = None, *, shared: Path | None = None) -> None:
@@ -46,6 +53,9 @@ class Metrics:
         self._shared = shared
         declare = Declaring()
         self.registry = declare.registry
+        self._lock = Lock()
+        self._gathered = 0
+        self._waiting = declare.waiting
         with nullcontext() if shared is None else joined(shared):
             self._declare_exchanges(declare)
             self._declare_models(declare)
@@ -54,48 +64,50 @@ class Metrics:
 
     def _declare_exchanges(self, declare: Declaring) -> None:
         self.streams_open = declare.gauge("extproc_streams_open", "ext_proc streams that run now.", "livesum")
-        self._exchanges = declare.counters(
+        self._exchanges = declare.counts(
             "extproc_exchanges", "Exchanges by endpoint and outcome.", "endpoint", "outcome"
         )
-        self._refusals = declare.counters("extproc_refusals", "Refusals by stable code.", "code")
-        self._identity = declare.counters(
+        self._refusals = declare.counts("extproc_refusals", "Refusals by stable code.", "code")
+        self._identity = declare.counts(
             "extproc_identity_failures", "Refusals because of who asks, by stable code.", "code"
         )
-        self._decisions = declare.counters("extproc_policy_decisions", "Policy decisions by rule.", "rule", "effect")
-        self._findings = declare.counters(
+        self._decisions = declare.counts("extproc_policy_decisions", "Policy decisions by rule.", "rule", "effect")
+        self._findings = declare.counts(
             "extproc_findings", "Secrets found, by rule, direction and what was done.", "rule", "direction", "action"
         )
-        self._holdback = declare.histogram(
-            "extproc_holdback_seconds", "How long masking held back what leaves a streamed answer.", (0, *_SHORT)
+        self._holdback = declare.amounts(
+            "extproc_holdback_seconds",
+            "How long masking held back what leaves a streamed answer.",
+            buckets=(0, *_SHORT),
         )
 
     def _declare_models(self, declare: Declaring) -> None:
         operation, model = "gen_ai_operation_name", "gen_ai_request_model"
-        self._duration = declare.histograms(
+        self._duration = declare.amounts(
             "gen_ai_server_request_duration_seconds",
             "From the request's headers to the end of the answer.",
             *("endpoint", operation),
             buckets=_REQUEST,
         )
-        self._first = declare.histograms(
+        self._first = declare.amounts(
             "gen_ai_server_time_to_first_token_seconds",
             "From the request's headers to the first streamed piece.",
             *(operation, model),
             buckets=_FIRST_TOKEN,
         )
-        self._per_token = declare.histograms(
+        self._per_token = declare.amounts(
             "gen_ai_server_time_per_output_token_seconds",
             "Per output token after the first one, in streamed answers.",
             *(operation, model),
             buckets=_PER_TOKEN,
         )
-        self._usage = declare.histograms(
+        self._usage = declare.amounts(
             "gen_ai_client_token_usage",
             "Tokens of an exchange, as the upstream counted them.",
             *("gen_ai_token_type", model, operation),
             buckets=_TOKENS,
         )
-        self._tokens = declare.counters("extproc_tokens", "Tokens by model and group.", "type", "model", "group")
+        self._tokens = declare.counts("extproc_tokens", "Tokens by model and group.", "type", "model", "group")
 
     def _declare_others(self, declare: Declaring) -> None:
         self.recording_failures = declare.counter(
@@ -124,21 +136,35 @@ class Metrics:
 
     def observe(self, exchange: Story, now: float) -> None:
         """Count a finished exchange."""
+        with self._lock:
+            self._gather(exchange, now)
+            self._gathered += 1 + len(exchange.timing.held)
+        if self._gathered > _MOST_GATHERED:
+            self.settle()
+
+    def settle(self) -> None:
+        """Have the metrics take over what was gathered of exchanges."""
+        with self._lock:
+            self._gathered = 0
+            for one in self._waiting:
+                one.settle()
+
+    def _gather(self, exchange: Story, now: float) -> None:
         kind = None if exchange.endpoint is None else exchange.endpoint.kind
-        shown = "unknown" if kind is None else kind.value
+        shown = "unknown" if kind is None else kind
         operation = "" if kind is None else OPERATIONS.get(kind, "")
-        self._exchanges[shown, exchange.outcome or "none"].inc()
+        self._exchanges.inc(shown, exchange.outcome or "none")
         if exchange.refusal is not None:
             code = exchange.refusal.code
-            self._refusals[code,].inc()
+            self._refusals.inc(code)
             if code.startswith("identity."):
-                self._identity[code,].inc()
+                self._identity.inc(code)
         if exchange.decision is not None:
-            self._decisions[exchange.decision.rule_id, exchange.decision.effect].inc()
+            self._decisions.inc(exchange.decision.rule_id, exchange.decision.effect)
         for finding in exchange.findings:
-            self._findings[finding.rule, finding.direction, finding.action].inc()
+            self._findings.inc(finding.rule, finding.direction, finding.action)
         if exchange.opened_at:
-            self._duration[shown, operation].observe(now - exchange.opened_at)
+            self._duration.observe(now - exchange.opened_at, shown, operation)
         if exchange.timing.held:
             self._holdback.observe_all(exchange.timing.held)
         # What was not let go, or was turned down, tells nothing of a model, least of all that there is one.
@@ -149,18 +175,18 @@ class Metrics:
         model = self.labels.model(exchange.model, has_answered=True)
         pieces, usage = exchange.timing.pieces, None if exchange.answer is None else exchange.answer.usage
         if pieces:
-            self._first[operation, model].observe(pieces[0][0] / 1000)
+            self._first.observe(pieces[0][0] / 1000, operation, model)
         if usage is None:
             return
         # The rhythm of an answer that waited for approvers is theirs.
         if pieces and usage.output_tokens > 1 and exchange.outcome is Outcome.COMPLETED and not exchange.approvals:
             seconds = (pieces[-1][0] - pieces[0][0]) / 1000
-            self._per_token[operation, model].observe(seconds / (usage.output_tokens - 1))
+            self._per_token.observe(seconds / (usage.output_tokens - 1), operation, model)
         group = self.labels.group(exchange.principal)
         for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
             if 0 <= count < _MOST_TOKENS:
-                self._usage[kind, model, operation].observe(count)
-                self._tokens[kind, model, group].inc(count)
+                self._usage.observe(count, kind, model, operation)
+                self._tokens.inc(kind, model, group, by=count)
 
     def approval_ended(self, approval: Approval) -> None:
         """Count an approval that waited in this process."""
@@ -178,9 +204,11 @@ class Metrics:
         self._lag.observe(seconds)
 
     def update(self, state: State) -> None:
-        """Take over how the service stands."""
+        """Take over how the service stands, and what was gathered of exchanges."""
+        self.settle()
         self._state.update(state)
 
     def render(self) -> bytes:
         """Return the exposition text for a scrape; may be called in any thread."""
+        self.settle()
         return generate_latest(self.registry if self._shared is None else gathered(self._shared))

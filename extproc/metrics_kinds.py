@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import Generic, Literal, TypeVar
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Generic, Literal, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 Mode = Literal["livesum", "livemax", "livemin"]
 """How the gauges of several living workers become one."""
 
-_Child = TypeVar("_Child", Counter, Gauge, Histogram)
+_Child = TypeVar("_Child", Counter, Gauge, Histogram, "ManyHistogram")
 
 
 class Labelled(dict[tuple[str, ...], _Child], Generic[_Child]):
@@ -42,6 +43,55 @@ class ManyHistogram(Histogram):
                 self._buckets[bucket].inc(count)
 
 
+class Waiting(Protocol):
+    """What has numbers that its metric does not have yet. It is for one thread at a time."""
+
+    def settle(self) -> None:
+        """Have the metric take over what was gathered."""
+        ...
+
+
+class Counts:
+    """A counter with labels that gathers what it counts: a tenth of the price, or less where workers share numbers."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._children = Labelled(counter)
+        self._gathered: defaultdict[tuple[str, ...], float] = defaultdict(float)
+
+    def inc(self, *values: str, by: float = 1) -> None:
+        """Count, under the values of the labels."""
+        self._gathered[values] += by
+
+    def settle(self) -> None:
+        """Have the counter take over what was gathered."""
+        for values, count in self._gathered.items():
+            self._children[values].inc(count)
+        self._gathered.clear()
+
+
+class Amounts:
+    """A histogram that gathers what it observes; the labels are empty where it has none."""
+
+    def __init__(self, histogram: ManyHistogram) -> None:
+        self._histogram = histogram
+        self._children = Labelled(histogram)
+        self._gathered: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+
+    def observe(self, amount: float, *values: str) -> None:
+        """Observe an amount, under the values of the labels."""
+        self._gathered[values].append(amount)
+
+    def observe_all(self, amounts: Iterable[float], *values: str) -> None:
+        """Observe each of the amounts."""
+        self._gathered[values].extend(amounts)
+
+    def settle(self) -> None:
+        """Have the histogram take over what was gathered."""
+        for values, amounts in self._gathered.items():
+            (self._children[values] if values else self._histogram).observe_all(amounts)
+        self._gathered.clear()
+
+
 class Totals:
     """Counters of what somebody else counts: they follow."""
 
@@ -62,6 +112,7 @@ class Declaring:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.waiting: list[Waiting] = []
 
     def counter(self, name: str, says: str) -> Counter:
         """Declare a counter; its name in a scrape ends with `_total`."""
@@ -82,6 +133,18 @@ class Declaring:
     def gauges(self, name: str, says: str, *labels: str, mode: Mode) -> Labelled[Gauge]:
         """Declare a gauge with labels."""
         return Labelled(Gauge(name, says, labels, registry=self.registry, multiprocess_mode=mode))
+
+    def counts(self, name: str, says: str, *labels: str) -> Counts:
+        """Declare a counter with labels that gathers what it counts."""
+        counts = Counts(Counter(name, says, labels, registry=self.registry))
+        self.waiting.append(counts)
+        return counts
+
+    def amounts(self, name: str, says: str, *labels: str, buckets: Sequence[float]) -> Amounts:
+        """Declare a histogram that gathers what it observes."""
+        amounts = Amounts(ManyHistogram(name, says, labels, buckets=buckets, registry=self.registry))
+        self.waiting.append(amounts)
+        return amounts
 
     def histogram(self, name: str, says: str, buckets: Sequence[float]) -> ManyHistogram:
         """Declare a histogram."""

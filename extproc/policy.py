@@ -196,6 +196,9 @@ class Policy:
         """Say whether a protection is for this principal and request, so that touches must be looked for."""
         if not self.protections:
             return False
+        # Most have conditions on the touch alone.
+        if not all(one.conditions for one in self.protections):
+            return True
         seen = _seen(principal, facts)
         return any(one.concerns(seen) for one in self.protections)
 

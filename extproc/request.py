@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
 from urllib.parse import unquote
+
+import msgspec
 
 from extproc.credential import Credential
 from extproc.endpoint import UNREAD, Endpoint, EndpointKind, Upstream, endpoint_of, path_fault, upstream_of
@@ -14,7 +17,7 @@ from extproc.events import Connect, Headers
 from extproc.headers import (
     UPSTREAM_HEADER,
     ClientFacts,
-    carries_credential,
+    carrying_credentials,
     client_facts,
     removed_from_request,
     without_credential_params,
@@ -24,10 +27,13 @@ _REPOSITORY_PATH = re.compile(r"/repos/([^/]+/[^/]+)", re.IGNORECASE)
 # Envoy finds no route for a request without it; the route itself removes it (envoy/envoy.yaml).
 _ENVOY_NEEDS = {"x-forwarded-proto"}
 _PSEUDO = (":method", ":path", ":authority")
+_PORT = re.compile(r":\d+\Z")
+
+_KNOWN_LINE_CHARS: Final = 512
+"""Longer request lines are read anew each time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """What a request's head says. `target` is its path and query as they may go on: without credentials."""
 
     headers: Headers
@@ -51,7 +57,7 @@ class Request:
 
     def field(self, name: str) -> str:
         """Return the values of a header field, joined by commas (RFC 9110 section 5.3); empty where there is none."""
-        return ", ".join(value for header, value in self.headers if header == name)
+        return ", ".join([value for header, value in self.headers if header == name])
 
     @property
     def repository(self) -> str | None:
@@ -73,25 +79,47 @@ class Request:
         }
 
 
+class _Line(msgspec.Struct, frozen=True):
+    """What follows from method, authority and path of a request alone."""
+
+    host: str
+    target: str
+    path: str
+    upstream: Upstream
+    model_endpoint: Endpoint | None
+    fault: str | None
+
+
 def read_request(headers: Headers) -> tuple[Request, Refusal | None]:
     """Read a request's head; the refusal says what makes it ambiguous, if anything does."""
     fields = dict(headers)
-    method, target, authority = (fields.get(name, "") for name in _PSEUDO)
-    host = authority.rpartition(":")[0] if re.search(r":\d+$", authority) else authority
-    target = without_credential_params(target)
-    path = target.partition("?")[0]
-    upstream = upstream_of(host.lower(), path)
+    method, target, authority = fields.get(":method", ""), fields.get(":path", ""), fields.get(":authority", "")
+    # Clients ask for the same few paths over and over; a query is seldom the same twice, and may hold a credential.
+    is_short = len(method) + len(target) + len(authority) <= _KNOWN_LINE_CHARS
+    line = (_known_line if is_short and "?" not in target else _read_line)(method, target, authority)
     request = Request(
         headers=headers,
         method=method,
-        host=host.lower(),
-        target=target,
-        path=path,
-        upstream=upstream,
-        model_endpoint=endpoint_of(method, upstream, path),
+        host=line.host,
+        target=line.target,
+        path=line.path,
+        upstream=line.upstream,
+        model_endpoint=line.model_endpoint,
         client=client_facts(headers),
     )
-    return request, _fault(request, fields.get(":path", ""))
+    return request, _fault(request, fields, line.fault)
+
+
+def _read_line(method: str, target: str, authority: str) -> _Line:
+    fault = path_fault(target)
+    host = (authority.rpartition(":")[0] if _PORT.search(authority) else authority).lower()
+    target = without_credential_params(target)
+    path = target.partition("?")[0]
+    upstream = upstream_of(host, path)
+    return _Line(host, target, path, upstream, endpoint_of(method, upstream, path), fault)
+
+
+_known_line = lru_cache(maxsize=1024)(_read_line)
 
 
 def misdirected(request: Request, server_name: str, connect: Connect | None) -> Refusal | None:
@@ -113,15 +141,16 @@ def misdirected(request: Request, server_name: str, connect: Connect | None) -> 
     return None
 
 
-def _fault(request: Request, target: str) -> Refusal | None:
-    headers = request.headers
-    if fault := path_fault(target):
+def _fault(request: Request, fields: Mapping[str, str], fault: str | None) -> Refusal | None:
+    if fault is not None:
         return Refusal(400, Code.REQUEST_PATH, f"The request is refused: {fault}.")
-    pseudo = [name for name, _ in headers if name in _PSEUDO]
-    if len(pseudo) != len(set(pseudo)):
-        return Refusal(400, Code.REQUEST_HEADERS, "The request names its method, path or host twice.")
+    if len(fields) < len(request.headers):
+        pseudo = [name for name, _ in request.headers if name in _PSEUDO]
+        if len(pseudo) != len(set(pseudo)):
+            return Refusal(400, Code.REQUEST_HEADERS, "The request names its method, path or host twice.")
     is_telemetry = request.model_endpoint is not None and request.model_endpoint.kind is EndpointKind.TELEMETRY
-    if request.field("content-encoding").strip().lower() not in {"", "identity"} and not is_telemetry:
+    encoding = request.field("content-encoding") if "content-encoding" in fields else ""
+    if encoding.strip().lower() not in {"", "identity"} and not is_telemetry:
         return Refusal(
             400, Code.REQUEST_HEADERS, "Send the request body without content-encoding: it must be readable."
         )
@@ -135,8 +164,13 @@ def upstream_headers(
 
     `body_bytes` is None for a request that has no body.
     """
-    names = {name for name, _ in request.headers}
-    suspect = [name for name, value in request.headers if name[0] != ":" and carries_credential(value)]
+    names = [name for name, _ in request.headers]
+    removed = set(removed_from_request(names))
+    if "content-encoding" in names:
+        # What was compressed was decoded to be masked.
+        removed.add("content-encoding")
+    others = [pair for pair in request.headers if pair[0][0] != ":" and pair[0] not in removed]
+    removed.update(carrying_credentials(others))
     path = endpoint.path + request.target[len(request.path) :]
     # What was decided on is what was read here, as it was read: no compression, JSON where a dialect read JSON.
     set_headers: Headers = [(":path", path), ("accept-encoding", "identity"), (UPSTREAM_HEADER, cluster)]
@@ -149,6 +183,4 @@ def upstream_headers(
         set_headers += [(name, value) for name, value in credential.headers_if_missing.items() if name not in names]
         set_headers.append(("authorization", credential.authorization.reveal()))
     kept = {name for name, _ in set_headers} | _ENVOY_NEEDS
-    # What was compressed was decoded to be masked.
-    removed = dict.fromkeys((*removed_from_request(names), *suspect, *(names & {"content-encoding"})))
     return set_headers, [name for name in removed if name not in kept]

@@ -36,12 +36,10 @@ from extproc.events import (
     TlsFailed,
 )
 from extproc.secret import Secret
+from extproc.wire_writing import METADATA_NAMESPACE, body_reply, request_headers_reply, response_headers_reply
 
 PROCESSOR_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
-
-METADATA_NAMESPACE = "envoy.filters.http.ext_proc"
-"""Where our dynamic metadata goes (access log) and where Envoy puts attributes."""
 
 # What the proxy listener notes of a CONNECT for the exchanges inside (envoy/envoy.yaml).
 _CONNECT = "filter_state['gateway.connect']"
@@ -72,13 +70,13 @@ def decode(message: bytes) -> EnvoyEvent:
         case "request_headers":
             return _request_headers(request)
         case "request_body":
-            return RequestBody(request.request_body.body, request.request_body.end_of_stream)
+            return RequestBody((piece := request.request_body).body, piece.end_of_stream)
         case "request_trailers":
             return RequestTrailers([header.key for header in request.request_trailers.trailers.headers])
         case "response_headers":
             return _response_headers(request)
         case "response_body":
-            return ResponseBody(request.response_body.body, request.response_body.end_of_stream)
+            return ResponseBody((piece := request.response_body).body, piece.end_of_stream)
         case "response_trailers":
             return ResponseTrailers([header.key for header in request.response_trailers.trailers.headers])
         case _:
@@ -90,9 +88,10 @@ def _request_headers(request: pb.ProcessingRequest) -> RequestHeaders:
     attributes = _attributes(request)
     connect = _connect(attributes.get(_CONNECT, ""), attributes.get(_PROXY_AUTHORIZATION, ""))
     address = attributes.get("source.address") if connect is None else attributes.get(_CLIENT_ADDRESS)
+    head = request.request_headers
     return RequestHeaders(
-        headers=_headers(request.request_headers.headers),
-        end_of_stream=request.request_headers.end_of_stream,
+        headers=_headers(head.headers),
+        end_of_stream=head.end_of_stream,
         client_address=address or None,
         # Observability mode ignores every reply: nothing would be enforced.
         full_duplex=modes.request_body_mode == pb.FULL_DUPLEX_STREAMED
@@ -110,61 +109,64 @@ def _connect(opened: str, authorization: str) -> Connect | None:
 
 def _response_headers(request: pb.ProcessingRequest) -> ResponseHeaders:
     details = _attributes(request).get("response.code_details")
+    head = request.response_headers
     return ResponseHeaders(
-        headers=_headers(request.response_headers.headers),
-        end_of_stream=request.response_headers.end_of_stream,
+        headers=_headers(head.headers),
+        end_of_stream=head.end_of_stream,
         from_upstream=details == "via_upstream",
     )
 
 
 def _headers(headers: pb.HeaderMap) -> Headers:
-    return [(h.key, h.raw_value.decode("latin-1") if h.raw_value else h.value) for h in headers.headers]
+    return [(h.key, raw.decode("latin-1") if (raw := h.raw_value) else h.value) for h in headers.headers]
 
 
 def _attributes(request: pb.ProcessingRequest) -> dict[str, str]:
-    if METADATA_NAMESPACE not in request.attributes:
+    attributes = request.attributes
+    if METADATA_NAMESPACE not in attributes:
         return {}
-    return {name: value.string_value for name, value in request.attributes[METADATA_NAMESPACE].fields.items()}
+    return {name: value.string_value for name, value in attributes[METADATA_NAMESPACE].fields.items()}
 
 
 def encode(reply: Reply) -> bytes:
     """Write one `ProcessingResponse`."""
-    response = pb.ProcessingResponse()
     match reply:
         case PassResponseBody():
-            _body(response.response_body, reply.data, end_of_stream=reply.end_of_stream)
+            return body_reply(reply.data, end_of_stream=reply.end_of_stream, is_request=False)
         case PassRequestBody():
-            _body(response.request_body, reply.data, end_of_stream=reply.end_of_stream)
+            return body_reply(reply.data, end_of_stream=reply.end_of_stream, is_request=True)
         case PassRequestHeaders():
-            common = response.request_headers.response
-            common.clear_route_cache = True
-            _mutate(common.header_mutation, reply.set_headers, reply.remove_headers)
-            _decision_id(response, reply.decision_id)
+            return request_headers_reply(reply.set_headers, reply.remove_headers, reply.decision_id)
         case PassResponseHeaders():
-            _mutate(response.response_headers.response.header_mutation, reply.set_headers, reply.remove_headers)
-        case PassRequestTrailers():
-            _mutate(response.request_trailers.header_mutation, [], reply.remove)
-        case PassResponseTrailers():
-            _mutate(response.response_trailers.header_mutation, [], reply.remove)
+            return response_headers_reply(reply.set_headers, reply.remove_headers)
+        case PassRequestTrailers() | PassResponseTrailers():
+            return _trailers(reply)
         case Respond():
-            immediate = response.immediate_response
-            immediate.status.code = reply.status
-            _mutate(immediate.headers, reply.headers, [])
-            immediate.body = reply.body
-            immediate.details = reply.details
-            _decision_id(response, reply.decision_id)
-            # By this Envoy's own errors are told from ours, which keep their bodies (local_reply_config).
-            namespace = response.dynamic_metadata.fields[METADATA_NAMESPACE].struct_value
-            namespace.fields["answered"].bool_value = True
+            return _respond(reply)
         case _:
             assert_never(reply)
+
+
+def _trailers(reply: PassRequestTrailers | PassResponseTrailers) -> bytes:
+    response = pb.ProcessingResponse()
+    is_request = isinstance(reply, PassRequestTrailers)
+    trailers = response.request_trailers if is_request else response.response_trailers
+    _mutate(trailers.header_mutation, [], reply.remove)
     return response.SerializeToString()
 
 
-def _body(reply: pb.BodyResponse, data: bytes, *, end_of_stream: bool) -> None:
-    piece = reply.response.body_mutation.streamed_response
-    piece.body = data
-    piece.end_of_stream = end_of_stream
+def _respond(reply: Respond) -> bytes:
+    response = pb.ProcessingResponse()
+    immediate = response.immediate_response
+    immediate.status.code = reply.status
+    _mutate(immediate.headers, reply.headers, [])
+    immediate.body = reply.body
+    immediate.details = reply.details
+    namespace = response.dynamic_metadata.fields[METADATA_NAMESPACE].struct_value
+    namespace.fields["decision_id"].string_value = reply.decision_id
+    # By this Envoy's own errors are told from ours, which keep their bodies (local_reply_config).
+    namespace.fields["answered"].bool_value = True
+    return response.SerializeToString()
 
 
 def _mutate(mutation: pb.HeaderMutation, set_headers: Headers, remove: list[str]) -> None:
@@ -175,11 +177,6 @@ def _mutate(mutation: pb.HeaderMutation, set_headers: Headers, remove: list[str]
         option.header.raw_value = value.encode("latin-1")
         option.append_action = _OVERWRITE
     mutation.remove_headers.extend(remove)
-
-
-def _decision_id(response: pb.ProcessingResponse, decision_id: str) -> None:
-    namespace = response.dynamic_metadata.fields[METADATA_NAMESPACE].struct_value
-    namespace.fields["decision_id"].string_value = decision_id
 
 
 def decode_log(message: bytes) -> list[tuple[str, Ended] | TlsFailed]:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.echo import without_secrets
+from extproc.release import released_headers
 from extproc.secret import Secret
 
 TOKEN = "tid=a1b2c3/d4e5;exp=17:/mac"
@@ -37,3 +38,11 @@ def test_of_secrets_within_each_other_no_part_of_the_longer_one_is_left(order: t
 def test_no_secret_is_left_whatever_the_value(secrets: list[str], value: str) -> None:
     masked = without_secrets(value, map(Secret, secrets))
     assert not any(secret in masked for secret in secrets)
+
+
+def test_headers_lose_the_secrets_they_repeat_and_nothing_else_is_set() -> None:
+    headers = [(":status", "200"), ("x-a", f"t {GITHUB}"), ("x-b", "plain"), ("x-c", TOKEN), ("x-request-id", "1")]
+    passed = released_headers(headers, (Secret(TOKEN), Secret(GITHUB)), "d1", ("content-length", "3"))
+    ids = [("x-gateway-decision-id", "d1"), ("x-github-request-id", "d1")]
+    assert passed.set_headers == [*ids, ("x-a", f"t {MASK}"), ("x-c", MASK), ("content-length", "3")]
+    assert passed.remove_headers == []

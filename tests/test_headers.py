@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from extproc.headers import (
     UPSTREAM_HEADER,
+    carries_credential,
+    carrying_credentials,
     client_facts,
     removed_from_request,
     removed_from_response,
@@ -282,3 +284,25 @@ def test_two_traceparents_are_none() -> None:
 def test_whatever_a_traceparent_says_an_id_has_32_hex_digits(parent: str) -> None:
     found = trace_id([("traceparent", parent)])
     assert found is None or (len(found) == 32 and set(found) <= set("0123456789abcdef"))
+
+
+VALUES = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["gho_" + "a" * 16, "gho_" + "a" * 15, "github_pat_" + "b" * 16, "eyJhbGciOiJS.eyJpc3MiOiJo.", "_"]
+    ),
+    st.sampled_from(["ghu_", "aaaaaaaaaaaaaaaa", "eyJhbGciOiJS.", "eyJpc3MiOiJo.", "x\ny"]),
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d"]), VALUES), max_size=6))
+def test_of_several_headers_those_carry_a_credential_that_do_so_by_themselves(headers: list[tuple[str, str]]) -> None:
+    assert carrying_credentials(headers) == [name for name, value in headers if carries_credential(value)]
+
+
+def test_what_is_known_of_the_names_of_one_request_does_not_pass_for_another() -> None:
+    assert removed_from_request(["accept", "cookie"]) == ["cookie"]
+    assert removed_from_request(["cookie", "accept", "via"]) == ["cookie", "via"]
+    found = removed_from_request(["accept", "cookie"])
+    found.append("mine")
+    assert removed_from_request(["accept", "cookie"]) == ["cookie"]

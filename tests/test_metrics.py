@@ -199,3 +199,21 @@ def test_findings_are_counted_by_rule_direction_and_action() -> None:
     result = samples(counted(story))
     assert result["extproc_findings_total", ("mask", "answer", "github-pat")] == 2
     assert result["extproc_findings_total", ("observe", "answer", "github-pat")] == 1
+
+
+def test_what_exchanges_count_is_there_for_others_once_it_is_settled_and_never_waits_without_bound() -> None:
+    def counted_for_others() -> float:
+        return sum(
+            sample.value
+            for family in metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == "extproc_exchanges_total"
+        )
+
+    metrics = counted(told())
+    assert counted_for_others() == 0
+    metrics.settle()
+    assert counted_for_others() == 1
+    for _ in range(1000):
+        metrics.observe(told(), 102.0)
+    assert counted_for_others() > 0.3 * 1000

@@ -248,3 +248,29 @@ def test_a_header_of_any_name_that_carries_a_credential_is_removed(value: str) -
     _, removed = sent(read("GET", "/models", ("x-unheard-of", value), ("x-plain", "gho is a prefix")))
     assert "x-unheard-of" in removed
     assert "x-plain" not in removed
+
+
+def test_a_request_line_reads_the_same_again_and_each_part_of_it_counts() -> None:
+    lines = [
+        ("POST", "/chat/completions", "api.githubcopilot.com"),
+        ("GET", "/chat/completions", "api.githubcopilot.com"),
+        ("POST", "/chat/completions", "api.github.com"),
+        ("POST", "/responses", "api.githubcopilot.com"),
+        ("POST", "/" + "x" * 600, "api.githubcopilot.com"),
+        ("POST", "/chat//completions", "api.githubcopilot.com"),
+    ]
+    read_first = [read_request(head(method, path, host=host)) for method, path, host in lines]
+    assert [read_request(head(method, path, host=host)) for method, path, host in lines] == read_first
+    endpoints = [None if one.model_endpoint is None else one.model_endpoint.kind for one, _ in read_first]
+    assert endpoints == [EndpointKind.CHAT, None, None, EndpointKind.RESPONSES, None, None]
+    assert [fault is not None for _, fault in read_first] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("name", [":method", ":path", ":authority"])
+def test_a_head_that_names_its_line_twice_is_refused(name: str) -> None:
+    fields = head("GET", "/models")
+    _, fault = read_request([*fields, next(pair for pair in fields if pair[0] == name)])
+    assert fault is not None
+    assert fault.code is Code.REQUEST_HEADERS
+    # A field may come twice.
+    assert read_request([*fields, ("accept", "a"), ("accept", "b")])[1] is None

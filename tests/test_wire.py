@@ -15,7 +15,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc import wire
+from extproc import wire, wire_writing
 from extproc._pb import ext_proc_pb2 as pb
 from extproc.effects import (
     PassRequestBody,
@@ -363,7 +363,7 @@ def mutated(mutation: ext_proc.HeaderMutation | None) -> tuple[list[tuple[str, s
 
 def our_metadata(response: ext_proc.ProcessingResponse) -> dict[str, Value]:
     assert response.dynamic_metadata is not None
-    namespace = response.dynamic_metadata.fields[wire.METADATA_NAMESPACE].struct_value
+    namespace = response.dynamic_metadata.fields[wire_writing.METADATA_NAMESPACE].struct_value
     assert namespace is not None
     return namespace.fields
 
@@ -437,7 +437,8 @@ def log_message(*entries: log_data.HttpAccessLogEntry) -> bytes:
 def log_entry(flags: log_data.ResponseFlags | None, decision_id: str = "d1") -> log_data.HttpAccessLogEntry:
     ours = Struct(fields={"decision_id": Value(string_value=decision_id)})
     common = log_data.AccessLogCommon(
-        response_flags=flags, metadata=core.Metadata(filter_metadata={wire.METADATA_NAMESPACE: ours, "x": Struct()})
+        response_flags=flags,
+        metadata=core.Metadata(filter_metadata={wire_writing.METADATA_NAMESPACE: ours, "x": Struct()}),
     )
     return log_data.HttpAccessLogEntry(common_properties=common)
 

@@ -18,9 +18,9 @@ from extproc.console.roles import Roles
 from extproc.console.services import Services
 from extproc.console.templates import environment
 from extproc.errors import ConfigError
+from extproc.exchange_id import exchange_id
 from extproc.keys.checkpoint_key import load_public_key, public_path
 from extproc.keys.fingerprint_key import load_key
-from extproc.exchange_id import exchange_id
 from extproc.recording.checkpoint import PublicKey
 from extproc.store.approvals_port import Answers
 

@@ -20,6 +20,7 @@ _AUTHORIZATION_HEADERS = (
     ("x-gateway-authorization", frozenset({"bearer"})),
     ("authorization", frozenset({"bearer", "token", "basic"})),
 )
+_CARRYING = frozenset({"x-api-key", *(name for name, _ in _AUTHORIZATION_HEADERS)})
 _CONNECT_SCHEMES = frozenset({"bearer", "basic"})
 _MESSAGES_PATHS = {"/v1/messages", "/v1/messages/count_tokens"}
 
@@ -35,6 +36,7 @@ def present(
     """
     if connect_authorization is not None:
         return _checked("Proxy-Authorization", _credential(connect_authorization, _CONNECT_SCHEMES))
+    headers = [pair for pair in headers if pair[0] in _CARRYING]
     for name, schemes in _AUTHORIZATION_HEADERS:
         values = [value for header, value in headers if header == name]
         if values:

@@ -29,9 +29,9 @@ from extproc.console.roles import Roles
 from extproc.console.services import Services
 from extproc.console.templates import environment
 from extproc.dev.users import DEMO_USERS
+from extproc.exchange_id import exchange_id
 from extproc.identity.principal import Principal
 from extproc.keys.fingerprint_key import load_or_create_key
-from extproc.exchange_id import exchange_id
 from extproc.store.sqlite_approvals import SqliteApprovals
 from extproc.store.sqlite_store import SqliteStore
 from extproc.tracing.lines import proposed_fingerprints

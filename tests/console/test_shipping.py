@@ -13,8 +13,8 @@ from extproc.config_recording import CheckpointSettings, Places, RecordingSettin
 from extproc.console.accesses import Accesses
 from extproc.console.roles import Role, Viewer
 from extproc.console.shipping import shipping
-from extproc.keys.checkpoint_key import load_or_create_signer
 from extproc.exchange_id import exchange_id
+from extproc.keys.checkpoint_key import load_or_create_signer
 from extproc.recording.checkpoint import open_note
 from extproc.spool import folders
 from extproc.spool.folders import Lock
