@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import time
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from itertools import repeat
+from typing import Any, cast
 
 from bench.upstream import ANSWERS, Answer
 
 REQUEST_BODY_BYTES = 1024
 _STALL_SECONDS = 30.0
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
+
+Same = Callable[[bytes, bytes], bool]
+"""Whether an answer's body, the first, is the one that was scripted."""
 
 
 class BenchError(Exception):
@@ -27,10 +33,14 @@ class Samples:
     whole: list[float] = field(default_factory=list)
 
 
-def request(answer: str, token: str) -> bytes:
-    """Return a chat completions request of a Copilot client, asking the upstream for the named answer."""
-    stream = len(ANSWERS[answer].parts) > 1
-    body = _body(stream=stream)
+def request(answer: str, token: str, body: bytes | None = None, *, client: int = 0, stream: int | None = None) -> bytes:
+    """Return a chat completions request of a Copilot client, asking the upstream for the named answer.
+
+    `client` is the number of the editor that asks: each has a session of its own. Of the answer to a request with a
+    `stream` number the upstream notes when it sent each part.
+    """
+    body = body or question(REQUEST_BODY_BYTES, stream=answer != "plain")
+    noted = "" if stream is None else f"x-bench-stream: {stream}\r\n"
     head = (
         "POST /chat/completions HTTP/1.1\r\n"
         "host: api.githubcopilot.com\r\n"
@@ -42,33 +52,47 @@ def request(answer: str, token: str) -> bytes:
         "editor-version: vscode/1.104.0\r\n"
         "editor-plugin-version: copilot-chat/0.30.0\r\n"
         "copilot-integration-id: vscode-chat\r\n"
+        f"vscode-sessionid: 5c3a6f0e-0d1e-4b7e-9a51-{client:012x}\r\n"
         "openai-intent: conversation-panel\r\n"
         "x-initiator: user\r\n"
         "x-interaction-id: 5c3a6f0e-0d1e-4b7e-9a51-0e6f9c1c2d3b\r\n"
         f"x-bench-answer: {answer}\r\n"
-        "\r\n"
+        f"{noted}\r\n"
     )
     return head.encode() + body
 
 
-def _body(*, stream: bool) -> bytes:
+def question(size: int, *, stream: bool) -> bytes:
+    """Return the body of a chat of one question, `size` bytes long."""
+
     def encoded(padding: int) -> bytes:
-        question = f"Why does this test fail? {'x' * padding}"
-        messages = [{"role": "system", "content": "You are concise."}, {"role": "user", "content": question}]
+        text = f"Why does this test fail? {'x' * padding}"
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": "You are concise."},
+            {"role": "user", "content": text},
+        ]
         return json.dumps({"model": "gpt-5", "stream": stream, "messages": messages}).encode()
 
-    return encoded(REQUEST_BODY_BYTES - len(encoded(0)))
+    return encoded(size - len(encoded(0)))
 
 
 class Connection(asyncio.Protocol):
     """Ask, wait for the whole answer, ask again until `deadline` (a `time.perf_counter`); then `done` resolves."""
 
-    def __init__(self, asked: bytes, answer: Answer, samples: Samples, deadline: float) -> None:
+    def __init__(
+        self,
+        asked: bytes | Iterator[bytes],
+        answer: Answer,
+        samples: Samples,
+        deadline: float,
+        same: Same = operator.eq,
+    ) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # When all is torn down nobody asks any more how this one ended; that is not worth a warning.
         self.done.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.received = bytearray()
-        self._request, self._samples, self._deadline = asked, samples, deadline
+        self._requests = repeat(asked) if isinstance(asked, bytes) else asked
+        self._samples, self._deadline, self._same = samples, deadline, same
         self._answer = answer
         self._sent = 0.0
         self._first: float | None = None
@@ -93,7 +117,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """Fail, unless all was done."""
         if not self.done.done():
-            self.done.set_exception(BenchError(f"Envoy closed the connection after {bytes(self.received[:300])!r}"))
+            self.done.set_exception(BenchError(f"the connection was closed after {bytes(self.received[:300])!r}"))
 
     def close(self) -> None:
         """Hang up, whatever is under way."""
@@ -102,7 +126,7 @@ class Connection(asyncio.Protocol):
     def body(self) -> bytes:
         """Return what has arrived of the body, which must be whole chunks where it is chunked."""
         body = bytes(self.received[self._head_end + 4 :])
-        return _dechunked(body) if self._length is None else body
+        return dechunked(body) if self._length is None else body
 
     def events(self) -> int:
         """Return how many events of the present answer have arrived (about: a chunk may cut a mark in two)."""
@@ -111,8 +135,9 @@ class Connection(asyncio.Protocol):
     def _ask(self) -> None:
         self.received.clear()
         self._first, self._head_end, self._length = None, -1, None
+        asked = next(self._requests)
         self._sent = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(asked)
 
     def _read_head(self) -> None:
         self._head_end = self.received.find(b"\r\n\r\n")
@@ -127,7 +152,8 @@ class Connection(asyncio.Protocol):
 
     def _take(self) -> None:
         now = time.perf_counter()
-        if not self.received.startswith(b"HTTP/1.1 200 ") or self.body() != self._answer.body or self._first is None:
+        right = self.received.startswith(b"HTTP/1.1 200 ") and self._same(self.body(), self._answer.body)
+        if not right or self._first is None:
             ends = f"{bytes(self.received[:400])!r} ... {bytes(self.received[-400:])!r}"
             self._finish(BenchError(f"not the answer that was scripted, {len(self.received)} bytes: {ends}"))
             return
@@ -147,27 +173,32 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
 
-async def drive(port: int, answer: str, token: str, *, connections: int, seconds: float) -> Samples:
-    """Ask on so many connections for so long; every answer that was begun is waited for. Raises BenchError."""
+async def drive(
+    opened: Callable[[int, Samples, float], Awaitable[Connection]], *, connections: int, seconds: float
+) -> Samples:
+    """Ask on so many connections for so long; every answer that was begun is waited for. Raises BenchError.
+
+    `opened` opens a connection, given its number.
+    """
     samples = Samples()
-    script = ANSWERS[answer]
-    asked = request(answer, token)
     deadline = time.perf_counter() + seconds
-    # Streams that last a second begin spread over it: all at once would be a burst, not so many at a time.
-    stagger = script.gap * len(script.parts) / connections
-    opened = []
-    for _ in range(connections):
-        opened.append(await connect(port, asked, script, samples, deadline))
-        await asyncio.sleep(stagger)
-    await finished(opened, seconds + _STALL_SECONDS)
+    await finished([await opened(number, samples, deadline) for number in range(connections)], seconds + _STALL_SECONDS)
     return samples
 
 
-async def connect(port: int, asked: bytes, answer: Answer, samples: Samples, deadline: float) -> Connection:
+async def connect(
+    port: int,
+    asked: bytes | Iterator[bytes],
+    answer: Answer,
+    samples: Samples,
+    deadline: float,
+    *,
+    same: Same = operator.eq,
+) -> Connection:
     """Open a connection, which asks at once."""
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(
-        lambda: Connection(asked, answer, samples, deadline), "127.0.0.1", port
+        lambda: Connection(asked, answer, samples, deadline, same), "127.0.0.1", port
     )
     return connection
 
@@ -183,13 +214,13 @@ async def finished(connections: list[Connection], seconds: float) -> None:
             one.close()
 
 
-async def once(port: int, token: str) -> None:
+async def once(port: int, token: str, same: Same = operator.eq) -> None:
     """Ask once for the plain answer; raises BenchError or OSError when it does not come."""
-    connection = await connect(port, request("plain", token), ANSWERS["plain"], Samples(), 0.0)
+    connection = await connect(port, request("plain", token), ANSWERS["plain"], Samples(), 0.0, same=same)
     await finished([connection], _STALL_SECONDS)
 
 
-def _dechunked(body: bytes) -> bytes:
+def dechunked(body: bytes) -> bytes:
     """Join chunks (RFC 9112 section 7.1)."""
     pieces, at = [], 0
     while at < len(body):

@@ -1,4 +1,4 @@
-"""Measure masking alone, without Envoy: `python -m bench.masking`, or with `--quick`. It is part of `python -m bench`.
+"""Measure masking alone, without Envoy: `python -m bench.masking`, or with `--quick`.
 
 Leaks are in bench.leaks, CPU, lateness and speed in bench.masking_costs, recall and false alarms in bench.detection.
 """

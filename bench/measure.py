@@ -1,136 +1,190 @@
-"""Drive a stack with a workload and read what it cost."""
+"""Drive the ways with the workloads, in turn, and read what each round took."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from statistics import median, quantiles
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
 
 import aiohttp
 
 from bench import procfs
-from bench.client import BenchError, Samples, connect, drive, finished, request
+from bench.client import BenchError, Connection, Samples, connect, drive, finished, request
 from bench.stack import Stack, Stacks, Variant
+from bench.streams import observe, percentile_99
+from bench.tunnels import Client, Mode
 from bench.upstream import ANSWERS
+from bench.ways import ENVOY, SERVICE
+from bench.workloads import STREAMS, WORKLOADS, Streams, Workload
 
 _MESSAGES = re.compile(r"ext_proc\.stream_msgs_(?:sent|received): (\d+)")
-_OPENING_SECONDS = 2.0
+_SETTLE_SECONDS = 0.1
+_SETTLED_CORES = 0.03
+_SETTLE_AT_MOST = 50
+_BEHIND_MS = 100.0
+"""A way half of whose events are later than this has fallen behind: it is not asked for so many streams again."""
+_ALWAYS_STREAMS = 100
+"""So many are measured in every round, as targets are about them."""
+
+_MEMORY_STREAMS = 500
+_MEMORY_SECONDS = 3.0
+_OPENING_SECONDS = 3.0
 _FAR = 1e12  # a deadline that is never reached
 
 Figures = dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What is asked for, on how many connections, for how long in a full and in a quick run."""
-
-    name: str
-    title: str
-    answer: str
-    connections: int
-    seconds: float
-    quick_seconds: float
-
-
-WORKLOADS = (
-    Workload("plain", "plain JSON, 16 at a time", "plain", 16, 7, 2.5),
-    Workload("single", "plain JSON, one at a time", "plain", 1, 3, 1.5),
-    Workload("burst", "SSE, 200 events at full speed, 16 at a time", "burst", 16, 7, 2.5),
-    Workload("paced", "SSE, 50 events/s for 1 s, 16 streams open", "paced", 16, 7, 2.5),
-)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
-    """The rounds of a run: `figures[workload][variant]` holds one dictionary for each round."""
+    """What was measured: `figures[workload][variant]` holds one dictionary for each round."""
 
-    figures: Mapping[str, Mapping[Variant, list[Figures]]]
-    completed: int
-    """Exchanges that the measured service completed."""
+    figures: dict[str, dict[Variant, list[Figures]]] = field(default_factory=dict)
+    memory: dict[Variant, float] = field(default_factory=dict)
+    """Bytes that the service grows by with each open stream."""
+    completed: Counter[Variant] = field(default_factory=Counter)
+    """Exchanges that were driven and came back whole."""
+    fell_behind: dict[Variant, int] = field(default_factory=dict)
+    """The number of streams with which a way fell behind."""
 
-
-async def warm_up(stacks: Stacks, *, seconds: float) -> int:
-    """Let code and connections get warm; return how many exchanges went through the measured service."""
-    count = 0
-    for variant, stack in stacks.ways.items():
-        for answer in ("plain", "burst"):
-            samples = await drive(stack.ports.http, answer, stacks.token, connections=16, seconds=seconds)
-            count += len(samples.whole) if variant is Variant.OURS else 0
-    return count
+    def add(self, workload: str, variant: Variant, figures: Figures) -> None:
+        """Keep the figures of a round."""
+        self.figures.setdefault(workload, {}).setdefault(variant, []).append(figures)
 
 
-async def rounds(stacks: Stacks, *, count: int, quick: bool) -> Run:
-    """Measure every workload on every stack in turn, `count` times over."""
-    figures: dict[str, dict[Variant, list[Figures]]] = {
-        workload.name: {variant: [] for variant in Variant} for workload in WORKLOADS
-    }
-    completed = 0
-    for number in range(count):
-        for workload in WORKLOADS:
-            print(f"round {number + 1} of {count}: {workload.title}", flush=True)
-            seconds = workload.quick_seconds if quick else workload.seconds
-            for variant, stack in stacks.ways.items():
-                measured = await _measure(stack, workload, stacks.token, seconds)
-                figures[workload.name][variant].append(measured)
-                completed += int(measured["exchanges"]) if variant is Variant.OURS else 0
-    return Run(figures, completed)
+class Measuring:
+    """Drive the ways that run; `run` has what was found so far."""
 
+    def __init__(self, stacks: Stacks) -> None:
+        self._stacks = stacks
+        self.run = Run()
+        self.run.completed.update(list(stacks.ways))  # each passed one exchange to be taken for ready
 
-async def _measure(stack: Stack, workload: Workload, token: str, seconds: float) -> Figures:
-    before, began = await _counters(stack), time.perf_counter()
-    samples = await drive(stack.ports.http, workload.answer, token, connections=workload.connections, seconds=seconds)
-    took, after = time.perf_counter() - began, await _counters(stack)
-    exchanges = len(samples.whole)
-    each = {f"{name}_per_exchange": (after[name] - before[name]) / exchanges for name in before}
-    return {"exchanges": exchanges, "exchanges_per_second": exchanges / took, **each, **_latencies(samples)}
+    async def warm_up(self, *names: str, seconds: float) -> None:
+        """Let code and connections get warm with some of the workloads."""
+        for workload in (one for one in WORKLOADS if one.name in names):
+            for stack in self._taking_part(workload.variants, 0):
+                await self._drive(stack, workload, seconds)
 
+    async def rounds(self, count: int, *, seconds: float, streams: Sequence[int]) -> None:
+        """Measure every workload on every way in turn, `count` times over, `seconds` times as long as it says."""
+        for number in range(count):
+            for workload in WORKLOADS:
+                print(f"round {number + 1} of {count}: {workload.title}", flush=True)
+                for stack in self._taking_part(workload.variants, number):
+                    figures = await self._closed_loop(stack, workload, workload.seconds * seconds)
+                    self.run.add(workload.name, stack.variant, figures)
+            for many in (one for one in STREAMS if one.count in streams):
+                print(f"round {number + 1} of {count}: {many.title}, 50 events/s", flush=True)
+                for stack in self._taking_part(many.variants, number):
+                    await self._paced(stack, many)
 
-def _latencies(samples: Samples) -> Figures:
-    return {
-        "p50_ms": median(samples.whole) * 1000,
-        "p99_ms": _percentile_99(samples.whole) * 1000,
-        "first_p50_ms": median(samples.first) * 1000,
-        "first_p99_ms": _percentile_99(samples.first) * 1000,
-    }
+    def _taking_part(self, variants: Sequence[Variant], number: int) -> list[Stack]:
+        """Return the ways that run of these, in each round with another one first."""
+        first = number % len(variants)
+        turned = (*variants[first:], *variants[:first])
+        return [self._stacks.ways[one] for one in turned if one in self._stacks.ways]
 
+    async def _closed_loop(self, stack: Stack, workload: Workload, seconds: float) -> Figures:
+        before, began, busy = await self._counters(stack), time.perf_counter(), procfs.machine_busy_seconds()
+        client = time.process_time()
+        samples = await self._drive(stack, workload, seconds)
+        took, client = time.perf_counter() - began, time.process_time() - client
+        busy = procfs.machine_busy_seconds() - busy
+        after, count = await self._settled(stack), len(samples.whole)
+        return {
+            "exchanges": count,
+            "exchanges_per_second": count / took,
+            "client_cpu_us": client / count * 1e6,
+            "busy_cores": busy / took,
+            "p50_ms": median(samples.whole) * 1000,
+            "p99_ms": percentile_99(samples.whole) * 1000,
+            **{name: (after[name] - before[name]) / count for name in before},
+        }
 
-def _percentile_99(values: list[float]) -> float:
-    return quantiles(values, n=100, method="inclusive")[98]
+    async def _drive(self, stack: Stack, workload: Workload, seconds: float) -> Samples:
+        token, script = self._stacks.token, ANSWERS[workload.answer]
 
+        async def direct(number: int, samples: Samples, deadline: float) -> Connection:
+            asked = workload.asked(token, number)
+            return await connect(stack.ports.http, asked, script, samples, deadline, same=stack.same)
 
-async def _counters(stack: Stack) -> Figures:
-    """Return what only grows: CPU in microseconds, and messages between Envoy and the service."""
-    counters = {"envoy_cpu_us": procfs.cpu_seconds(stack.envoy) * 1e6}
-    if stack.service is not None:
-        counters["cpu_us"] = procfs.cpu_seconds(stack.service) * 1e6
-        url = f"http://127.0.0.1:{stack.ports.admin}/stats?filter=stream_msgs"
-        async with aiohttp.ClientSession() as session, session.get(url) as response:
-            counters["messages"] = sum(int(found) for found in _MESSAGES.findall(await response.text()))
-    return counters
+        async def tunnelled(_number: int, samples: Samples, deadline: float) -> Connection:
+            return await Client(stack, token).open(Mode.TUNNEL, samples, deadline)
 
+        opened = tunnelled if workload.tunnel else direct
+        samples = await drive(opened, connections=workload.connections, seconds=seconds)
+        self.run.completed[stack.variant] += len(samples.whole)
+        return samples
 
-async def memory_per_stream(stack: Stack, token: str, *, streams: int, hold_seconds: float) -> float:
-    """Return how many bytes the service's memory grows by with each of `streams` open streams.
+    async def _paced(self, stack: Stack, many: Streams) -> None:
+        if self.run.fell_behind.get(stack.variant, many.count + 1) <= many.count:
+            return
+        before = await self._counters(stack)
+        observed = await asyncio.to_thread(
+            observe,
+            stack.ports.http,
+            self._stacks.token,
+            streams=many.count,
+            begin_seconds=many.begin_seconds,
+            hold_seconds=many.hold_seconds,
+            upstream=self._stacks.upstream_port,
+        )
+        after = await self._settled(stack)
+        self.run.completed[stack.variant] += many.count
+        figures = observed.figures()
+        figures |= {f"{name}_per_event": (after[name] - before[name]) / observed.events for name in before}
+        self.run.add(many.name, stack.variant, figures)
+        if many.count > _ALWAYS_STREAMS and figures["delay_p50_ms"] > _BEHIND_MS:
+            self.run.fell_behind[stack.variant] = many.count
 
-    Take it from a service that is warm but has never had many streams open: freed memory would hide the growth.
-    """
-    if stack.service is None:
-        raise ValueError("no service to measure")
-    script, asked = ANSWERS["open"], request("open", token)
-    before = procfs.rss_bytes(stack.service)
-    opened = []
-    for _ in range(streams):
-        opened.append(await connect(stack.ports.http, asked, script, Samples(), _FAR))
-        await asyncio.sleep(_OPENING_SECONDS / streams)
-    await asyncio.sleep(hold_seconds)
-    least = min(one.events() for one in opened)
-    grown = procfs.rss_bytes(stack.service) - before
-    for one in opened:
-        one.close()
-    await finished(opened, 1.0)
-    if least < hold_seconds / script.gap / 2:
-        raise BenchError(f"{stack.variant}: only {least} events arrived on one of {streams} open streams")
-    return grown / streams
+    async def _settled(self, stack: Stack) -> Figures:
+        """Return the counters once what was put off is done: records are shipped after the answer has ended."""
+        for _ in range(_SETTLE_AT_MOST):
+            used = stack.cpu_seconds().get(SERVICE, 0.0)
+            await asyncio.sleep(_SETTLE_SECONDS)
+            if stack.cpu_seconds().get(SERVICE, 0.0) - used < _SETTLED_CORES * _SETTLE_SECONDS:
+                break
+        return await self._counters(stack)
+
+    async def _counters(self, stack: Stack) -> Figures:
+        """Return what only grows: CPU in microseconds, and messages between Envoy and the service."""
+        counters = {f"{name}_cpu_us": seconds * 1e6 for name, seconds in stack.cpu_seconds().items()}
+        counters["upstream_cpu_us"] = procfs.cpu_seconds(self._stacks.upstream) * 1e6
+        if {SERVICE, ENVOY} <= stack.processes.keys():
+            url = f"http://127.0.0.1:{stack.ports.admin}/stats?filter=stream_msgs"
+            async with aiohttp.ClientSession() as session, session.get(url) as response:
+                counters["messages"] = sum(int(found) for found in _MESSAGES.findall(await response.text()))
+        return counters
+
+    async def memory(self, variants: Sequence[Variant]) -> None:
+        """Measure how much the service's memory grows by with each of many open streams.
+
+        Take it from a service that is warm but has never had many streams open: freed memory would hide the growth.
+        """
+        for variant in variants:
+            print(f"memory of open streams: {variant}", flush=True)
+            stack = self._stacks.ways[variant]
+            if stack.service is None:
+                raise ValueError("no service to measure")
+            before = procfs.rss_bytes(stack.service)
+            opened = await self._open_many(stack)
+            await asyncio.sleep(_MEMORY_SECONDS)
+            least = min(one.events() for one in opened)
+            self.run.memory[variant] = (procfs.rss_bytes(stack.service) - before) / len(opened)
+            for one in opened:
+                one.close()
+            await finished(opened, 1.0)
+            if least < _MEMORY_SECONDS / ANSWERS["open"].gap / 4:
+                raise BenchError(f"{variant}: only {least} events arrived on one of {len(opened)} open streams")
+
+    async def _open_many(self, stack: Stack) -> list[Connection]:
+        opened = []
+        for number in range(_MEMORY_STREAMS):
+            asked = request("open", self._stacks.token, client=number)
+            opened.append(await connect(stack.ports.http, asked, ANSWERS["open"], Samples(), _FAR))
+            await asyncio.sleep(_OPENING_SECONDS / _MEMORY_STREAMS)
+        return opened

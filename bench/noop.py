@@ -36,7 +36,7 @@ def _reply(request: pb.ProcessingRequest) -> pb.ProcessingResponse:
             common.clear_route_cache = True
             option = common.header_mutation.set_headers.add()
             option.header.key = "x-gateway-upstream"
-            option.header.raw_value = UPSTREAM.encode()
+            option.header.raw_value = _upstream(request.request_headers)
             option.append_action = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
         case "response_headers":
             response.response_headers.SetInParent()
@@ -51,6 +51,11 @@ def _reply(request: pb.ProcessingRequest) -> pb.ProcessingResponse:
         case other:
             raise ValueError(f"Envoy sent {other}")
     return response
+
+
+def _upstream(headers: pb.HttpHeaders) -> bytes:
+    connect = any(one.key == ":method" and one.raw_value == b"CONNECT" for one in headers.headers.headers)
+    return b"intercepted" if connect else UPSTREAM.encode()
 
 
 def _echo(body: pb.HttpBody, reply: pb.BodyResponse) -> None:

