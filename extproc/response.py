@@ -245,7 +245,7 @@ class StreamedAnswer:
         """Say whether a terminal event was passed on, the upstream's or, of a blocked answer, ours."""
         if self._refused or self._stream.masker.blocked is not None:
             return True
-        return not self._stream.holding and self._stream.answer().complete
+        return not self._stream.holding and self._stream.is_complete
 
     def asks(self) -> Answer | None:
         """Return the answer so far where what is kept of it is known."""

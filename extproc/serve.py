@@ -67,6 +67,8 @@ async def serve(config: Config, environ: Mapping[str, str], worker: int | None =
         # What is loaded stays: looking through it for garbage stops every stream for some 50 ms.
         gc.collect()
         gc.freeze()
+        # What exchanges leave behind is little, and mostly not in circles.
+        gc.set_threshold(10_000, 20, 100)
         listen = config.settings.listen_of(worker or 0)
         log.info("serving", extra={"fields": {"listen": listen, "pid": os.getpid()}})
         await told.leave.wait()

@@ -38,8 +38,8 @@ def spool_in(
 def abandon(spool: Spool) -> None:
     """Leave what is written as a process does that dies: nothing more is written, and the lock is free."""
     spool.release()
-    spool._queue.put(None)
-    spool._thread.join()
+    spool._committing.cancel()
+    spool._disk.shutdown()
 
 
 def records(folder: Path) -> list[Record]:

@@ -54,10 +54,9 @@ class Gate(Generic[Event]):
 
     def asks(self, *, ended: bool) -> Answer | None:
         """Return the answer so far once all is known of what is kept; `ended` says that no more will come."""
-        if not self._closed:
+        if not self._closed or not (ended or self.shadow.is_complete):
             return None
-        answer = self.shadow.answer()
-        return answer if ended or answer.complete else None
+        return self.shadow.answer()
 
     def open(self) -> list[Event]:
         """Return what is kept, in its order; what comes later is looked at anew."""

@@ -148,13 +148,14 @@ class ChatStream:
         """Note that `[DONE]` went to the client."""
         self._done = True
 
-    def answer(self) -> Answer:
-        """Return all that was taken so far.
+    @property
+    def is_complete(self) -> bool:
+        """Say whether `[DONE]` came, which some upstreams leave out, or every choice has its finish reason."""
+        return self._done or self._builder.is_complete
 
-        It is complete after `[DONE]`, which some upstreams leave out: then when every choice has its finish reason.
-        """
-        answer = self._builder.answer()
-        return replace(answer, complete=answer.complete or self._done, unparsed=list(self._unparsed) or None)
+    def answer(self) -> Answer:
+        """Return all that was taken so far."""
+        return replace(self._builder.answer(), complete=self.is_complete, unparsed=list(self._unparsed) or None)
 
     def ending(self, text: str) -> bytes:
         """Return the events that end every unfinished choice (the first one where there is none) with `text`.

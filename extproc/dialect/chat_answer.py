@@ -129,11 +129,15 @@ class AnswerBuilder:
         choice = self._choices.get(goal.choice)
         return choice is not None and choice.take_more(goal, text, pieces)
 
+    @property
+    def is_complete(self) -> bool:
+        """Say whether every choice, at least one, has its finish reason."""
+        return bool(self._choices) and not self.unfinished()
+
     def answer(self) -> Answer:
-        """Return what has been said so far; complete when every choice, at least one, has its finish reason."""
+        """Return what has been said so far."""
         choices = [self._choices[index].choice() for index in sorted(self._choices)]
-        complete = bool(choices) and all(choice.finish_reason is not None for choice in choices)
-        return Answer(self._model, choices, self._usage, complete, "\n".join(self._errors) or None)
+        return Answer(self._model, choices, self._usage, self.is_complete, "\n".join(self._errors) or None)
 
     def unfinished(self) -> list[int]:
         """Return the indexes of the choices that have no finish reason yet."""

@@ -97,6 +97,11 @@ class UnreadStream:
     def done(self) -> None:
         """Make nothing of `[DONE]`, which ends no stream known here."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Say no: an unknown stream has no known end."""
+        return False
+
     def answer(self) -> Answer:
         """Return the events so far."""
         return Answer(None, [], None, complete=False, unparsed=list(self._unparsed) or None)

@@ -64,6 +64,11 @@ class McpStream:
     def done(self) -> None:
         """Make nothing of `[DONE]`, which MCP does not know."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Say whether a response was taken."""
+        return self._responded
+
     def answer(self) -> Answer:
         """Return all that was taken so far."""
         said = bool(self._texts or self._calls)

@@ -162,6 +162,11 @@ class MessagesStream:
     def done(self) -> None:
         """Do nothing: clients of this dialect wait for `message_stop`, and know no `[DONE]`."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Say whether what ends an answer was taken."""
+        return self._builder.is_complete
+
     def answer(self) -> Answer:
         """Return all that was taken so far; it is complete after `message_stop`."""
         return self._builder.answer()

@@ -197,6 +197,11 @@ class AnswerBuilder:
         self._unparsed.append(text)
         return [unparsed_piece(text)]
 
+    @property
+    def is_complete(self) -> bool:
+        """Say whether the message was stopped."""
+        return self._is_complete
+
     def answer(self) -> Answer:
         """Return what has been said so far."""
         calls = [ToolCall(call.id, call.name, "".join(call.arguments)) for call in self._calls]

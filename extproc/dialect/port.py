@@ -111,6 +111,11 @@ class AnswerStream(Protocol):
         """Note that `[DONE]` went to the client."""
         ...
 
+    @property
+    def is_complete(self) -> bool:
+        """Say what `answer().complete` would, without joining what was said."""
+        ...
+
     def answer(self) -> Answer:
         """Return all that was taken so far; may be called at any moment."""
         ...

@@ -148,6 +148,11 @@ class ResponsesStream:
     def done(self) -> None:
         """Ignore `[DONE]`, which is no part of this dialect: only its own terminal events end an answer."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Say whether what ends an answer was taken."""
+        return self._builder.is_complete
+
     def answer(self) -> Answer:
         """Return all that has been said so far."""
         return self._builder.answer()

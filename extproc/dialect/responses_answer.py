@@ -117,13 +117,18 @@ class AnswerBuilder:
         """Return what was said so far on a channel."""
         return self._transcript.text_of(channel)
 
+    @property
+    def is_complete(self) -> bool:
+        """Say whether the response is completed, incomplete or failed."""
+        return self._finish is not None
+
     def answer(self) -> Answer:
-        """Return what has been said so far; it is complete once the response is completed, incomplete or failed."""
+        """Return what has been said so far."""
         said = self._transcript
         choice = Choice(0, said.joined(Field.TEXT), said.joined(Field.REASONING), said.calls(), self._finish)
         choices = [choice] if self._items or self._finish else []
         errors = "\n".join(dict.fromkeys(self._errors)) or None
-        return Answer(self._model, choices, self._usage, self._finish is not None, errors, list(said.unparsed) or None)
+        return Answer(self._model, choices, self._usage, self.is_complete, errors, list(said.unparsed) or None)
 
     def _take_delta(self, kind: str, tree: dict[str, Any]) -> bool:
         # Once for nearly every event of a stream.

@@ -85,9 +85,13 @@ class Masking:
         """Say so of a short text that is likely to come again, such as a path or the name of a member."""
         return self.is_clean(text)
 
-    @lru_cache(maxsize=4096)  # noqa: B019 - one object for as long as the process runs
     def announces(self, member: str) -> bool:
         """Say whether the name of a JSON member may announce a secret as its value."""
+        # Whoever sends long names must not fill our memory with them.
+        return self._announces(member) if len(member) <= _KNOWN_CHARS else bool(self._anchors.keyword_ends(member))
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - one object for as long as the process runs
+    def _announces(self, member: str) -> bool:
         return bool(self._anchors.keyword_ends(member))
 
 

@@ -117,6 +117,11 @@ class MaskedStream:
         return self._answers.answer()
 
     @property
+    def is_complete(self) -> bool:
+        """Say whether what ends the answer went to the client."""
+        return self._answers.is_complete
+
+    @property
     def holding(self) -> bool:
         """Say whether anything waits."""
         return bool(self._queue) or (self._gate is not None and self._gate.keeping)

@@ -1,6 +1,6 @@
 """The spool of a process: it records exchanges on disk before anything of them is released, and seals them as a log.
 
-One thread writes and flushes whatever waits, together: one flush serves many exchanges. Pieces are written by whoever
+Whatever waits is sealed, written and flushed together: one flush serves many exchanges. Pieces are written by whoever
 releases them, at once and without a flush: they survive the death of the process.
 """
 
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -31,11 +33,16 @@ from extproc.spool.segments import SEGMENT_BYTES, Position, Segments
 
 logger = logging.getLogger("extproc.spool")
 
+Result = TypeVar("Result")
+
 MAX_GROUP: Final = 256
 """Entries made durable together at most, so that no caller waits for an endless queue."""
 
 COMMIT_INTERVAL_SECONDS: Final = 0.002
 """Least time between two flushes. An entry after a pause is flushed at once; under load entries gather."""
+
+INLINE_BYTES: Final = 65_536
+"""Bodies of so many bytes are sealed in some milliseconds; more is sealed in the thread."""
 
 RETRY_SECONDS: Final = 1.0
 """How often something that failed, such as making the first segment, is tried again at most."""
@@ -68,6 +75,15 @@ class _Write:
     done: asyncio.Future[None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A group as frames: what is in them, and what could not be taken, with the reason."""
+
+    frames: Frames
+    good: list[_Write]
+    odd: list[tuple[_Write, Exception]]
+
+
 @dataclass(slots=True)
 class _Copy:
     """Records of exchanges that are to stand in the newest segment too."""
@@ -81,7 +97,10 @@ class Spool:
     """Implement the `Recorder` port over the segments of one log.
 
     Making one never fails: where the folder cannot be written, `fault` says why, every new exchange is refused, and it
-    is tried again. `on_durable` is called, from the spool's thread, when there is something new to ship.
+    is tried again. `on_durable` is called when there is something new to ship.
+
+    Entries are sealed on the event loop, where there is nothing else that wants the interpreter at the same time; a
+    thread waits for the disk, and takes what is large.
     """
 
     def __init__(
@@ -109,11 +128,12 @@ class Spool:
         self._disk_fault: OSError | None = None
         self._tried_at = float("-inf")
         self._owed: dict[str, dict[str, Any]] = {}
-        self._queue: queue.SimpleQueue[_Write | _Copy | None] = queue.SimpleQueue()
+        self._queue: deque[_Write | _Copy] = deque()
+        self._news = asyncio.Event()
         self._closed = False
         self._make_ready()
-        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
-        self._thread.start()
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._committing = asyncio.get_running_loop().create_task(self._run(), name="spool")
 
     # --- what exchanges ask -------------------------------------------------------------------------------------
 
@@ -124,7 +144,7 @@ class Spool:
             done.set_exception(StoreUnavailable("the spool is closed"))
         else:
             # A caller that cancels it leaves a cancelled future behind; the write goes on.
-            self._queue.put(_Write(opening, closing, done))
+            self._put(_Write(opening, closing, done))
         return done
 
     def answering(self, exchange_id: str, status: int, content_type: str | None) -> None:
@@ -184,7 +204,7 @@ class Spool:
         if self._closed:
             raise StoreUnavailable("the spool is closed")
         done = asyncio.get_running_loop().create_future()
-        self._queue.put(_Copy(number, exchanges, done))
+        self._put(_Copy(number, exchanges, done))
         await done
 
     # --- the end ------------------------------------------------------------------------------------------------
@@ -192,8 +212,9 @@ class Spool:
     async def aclose(self) -> None:
         """Write what waits and end the log; the lock is kept, so that its owner can still ship it."""
         self._closed = True
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        self._news.set()
+        await asyncio.wait([self._committing])
+        self._disk.shutdown()
 
     def release(self) -> None:
         """Let go of the log; another process may ship what is left of it."""
@@ -203,126 +224,139 @@ class Spool:
             self._lock.release()
             self._lock = None
 
-    # --- the thread ---------------------------------------------------------------------------------------------
+    # --- commits ------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    async def _run(self) -> None:
         next_commit = 0.0
         while True:
-            # Before the wait for what comes next: an entry that comes now must not wake this thread too early.
-            time.sleep(max(0.0, next_commit - time.monotonic()))
-            first = self._next()
-            if first is None:
-                self._end_log()
-                return
+            await self._something()
+            if (pause := next_commit - time.monotonic()) > 0:
+                await asyncio.sleep(pause)
             next_commit = time.monotonic() + COMMIT_INTERVAL_SECONDS
-            group: list[_Write | _Copy | None] = [] if first is True else [first]
-            while len(group) < MAX_GROUP and not self._queue.empty() and group[-1:] != [None]:
-                group.append(self._queue.get())
-            self._work([one for one in group if one is not None])
-            if group[-1:] == [None]:
-                self._end_log()
+            await self._work([self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))])
+            if self._closed and not self._queue:
+                await self._end_log()
                 return
 
-    def _work(self, group: Sequence[_Write | _Copy]) -> None:
+    async def _something(self) -> None:
+        """Wait until there is something to write or to retry, or the end."""
+        if self._queue or self._closed:
+            return
+        self._news.clear()
+        if not self._owed and self._fault is None:
+            await self._news.wait()
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), RETRY_SECONDS)
+
+    def _put(self, what: _Write | _Copy) -> None:
+        self._queue.append(what)
+        self._news.set()
+
+    async def _apart(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Do what may take long in the spool's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, partial(work, *arguments))
+
+    async def _work(self, group: Sequence[_Write | _Copy]) -> None:
         try:
-            self._commit([one for one in group if isinstance(one, _Write)])
+            await self._commit([one for one in group if isinstance(one, _Write)])
             for one in group:
                 if isinstance(one, _Copy):
-                    self._copy(one)
+                    await self._copy(one)
         except Exception as failure:
-            # Callers would wait for a thread that is gone.
+            # Callers would wait for what nobody does any more.
             logger.exception("a fault of the spool")
             _answer(group, StoreUnavailable(f"a fault of the spool: {type(failure).__name__}"))
 
-    def _next(self) -> _Write | _Copy | Literal[True] | None:
-        """Return what comes next: a write, None for the end; True where nothing came but something is to be retried."""
-        try:
-            return self._queue.get(timeout=RETRY_SECONDS if self._owed or self._fault is not None else None)
-        except queue.Empty:
-            return True
-
-    def _commit(self, group: list[_Write]) -> None:
+    async def _commit(self, group: list[_Write]) -> None:
         beginning = [write for write in group if write.opening is not None]
         going_on = [write for write in group if write.opening is None]
-        if beginning or self._fault is not None:
+        if self._fault is not None:
+            await self._apart(self._make_ready)
+        elif beginning:
             self._make_ready()
         if (fault := self.fault) is not None:
             _answer(beginning, StoreUnavailable(fault))
             beginning = []
-        if beginning and self._try([*beginning, *going_on], urgent=False):
+        if beginning and await self._try([*beginning, *going_on], urgent=False):
             return
         # What runs has what was put by; what begins has not.
         if beginning:
             self._fault = self._fault_of_disk()
             _answer(beginning, StoreUnavailable(self.fault or self._fault))
-        if (going_on or self._owed) and not self._try(going_on, urgent=True):
+        if (going_on or self._owed) and not await self._try(going_on, urgent=True):
             for write in going_on:
                 if write.closing is not None and self._sealer.is_open(write.closing["id"]):
                     self._owed[write.closing["id"]] = _unrecorded(write.closing)
             _answer(going_on, StoreUnavailable(self.fault or self._fault_of_disk()))
 
-    def _try(self, group: Sequence[_Write], *, urgent: bool) -> bool:
+    async def _try(self, group: Sequence[_Write], *, urgent: bool) -> bool:
         """Write a group, and what is owed, durably; say whether it is."""
         if self._segments is None:
             return False
-        frames = self._sealer.begin()
-        good: list[_Write] = []
-        for write in group:
-            try:
-                self._sealer.add(frames, write.opening, write.closing)
-            except Exception as failure:  # noqa: BLE001 - one odd entry must not fail its neighbours, nor end the thread
-                _answer([write], StoreUnavailable(f"cannot record the exchange: {type(failure).__name__}"))
-                continue
-            good.append(write)
-        for exchange_id, closing in list(self._owed.items()):
-            try:
-                self._sealer.add(frames, None, closing)
-            except Exception:  # noqa: BLE001 - as above; it stays open, and the next start ends it
-                del self._owed[exchange_id]
-        if not self._write(frames, urgent=urgent):
+        is_large = sum(map(_size, group)) > INLINE_BYTES
+        sealed = await self._apart(self._seal, group) if is_large else self._seal(group)
+        for write, fault in sealed.odd:
+            _answer([write], StoreUnavailable(f"cannot record the exchange: {type(fault).__name__}"))
+        if not await self._write(sealed.frames, urgent=urgent):
             return False
         self._owed.clear()
-        _answer(good, None)
+        _answer(sealed.good, None)
         return True
 
-    def _write(self, frames: Frames, *, urgent: bool) -> bool:
+    def _seal(self, group: Sequence[_Write]) -> _Sealed:
+        sealed = _Sealed(self._sealer.begin(), [], [])
+        for write in group:
+            try:
+                self._sealer.add(sealed.frames, write.opening, write.closing)
+            except Exception as failure:  # noqa: BLE001 - one odd entry must not fail its neighbours, nor end the spool
+                sealed.odd.append((write, failure))
+                continue
+            sealed.good.append(write)
+        for exchange_id, closing in list(self._owed.items()):
+            try:
+                self._sealer.add(sealed.frames, None, closing)
+            except Exception:  # noqa: BLE001 - as above; it stays open, and the next start ends it
+                del self._owed[exchange_id]
+        return sealed
+
+    async def _write(self, frames: Frames, *, urgent: bool) -> bool:
         segments = self._segments
         if segments is None:
             return False
         try:
-            segments.append(frames.payloads, urgent=urgent)
-            self.durable = segments.sync()
+            if sum(map(len, frames.payloads)) > INLINE_BYTES:
+                await self._apart(partial(segments.append, frames.payloads, urgent=urgent))
+            else:
+                segments.append(frames.payloads, urgent=urgent)
+            self.durable = await self._apart(segments.sync)
         except OSError as failure:
             self._disk_fault = failure
             return False
         self._sealer.commit(frames)
         if segments.is_long:
-            self._rotate(segments)
+            await self._rotate(segments)
         self._on_durable()
         return True
 
-    def _copy(self, copy: _Copy) -> None:
+    async def _copy(self, copy: _Copy) -> None:
         if self._segments is None:
             _answer([copy], StoreUnavailable(self.fault or "the spool is not open"))
             return
         # What is sealed meanwhile must not be copied: it would be open again for whoever reads the log.
         still = {one for one in copy.exchanges if self._sealer.is_open(one)}
         try:
-            records = records_of(self.folder, copy.number)
-            copies = [replace(one, blobs=[]) if isinstance(one, Opened) else one for one in records]
-            kept = [encoded(one) for one in copies if not isinstance(one, Begin | Entry) and one.id in still]
-            self._segments.append(kept)
-            self.durable = self._segments.sync()
+            self.durable = await self._apart(_copied, self.folder, self._segments, copy.number, still)
         except (OSError, Damaged) as failure:
             _answer([copy], StoreUnavailable(f"cannot copy what runs to another segment: {failure}"))
             return
         self._on_durable()
         _answer([copy], None)
 
-    def _rotate(self, segments: Segments) -> None:
+    async def _rotate(self, segments: Segments) -> None:
         chain = self._sealer.chain
         try:
-            self.durable = segments.begin(chain.index, chain.prev)
+            self.durable = await self._apart(segments.begin, chain.index, chain.prev)
         except OSError as failure:
             # The segment gets longer; the next commit tries again.
             self._disk_fault = failure
@@ -351,13 +385,28 @@ class Spool:
         else:
             self._fault = None
 
-    def _end_log(self) -> None:
+    async def _end_log(self) -> None:
         if self._segments is None or self._sealer.open_count or self._owed:
             # Whoever ships it finds what is open, and ends it.
             return
         frames = self._sealer.begin()
         self._sealer.end(frames, self._now(), "stopped")
-        self._write(frames, urgent=True)
+        await self._write(frames, urgent=True)
+
+
+def _size(write: _Write) -> int:
+    """Return about how many bytes there are to seal."""
+    opening, closing = write.opening or {}, write.closing or {}
+    request, response = opening.get("request") or {}, closing.get("response") or {}
+    return int(request.get("body_bytes", 0)) + int(response.get("body_bytes", 0))
+
+
+def _copied(folder: Path, segments: Segments, number: int, exchanges: set[str]) -> Position:
+    """Append what a segment has of exchanges to the newest one, durably; raises OSError, Damaged."""
+    records = records_of(folder, number)
+    copies = [replace(one, blobs=[]) if isinstance(one, Opened) else one for one in records]
+    segments.append([encoded(one) for one in copies if not isinstance(one, Begin | Entry) and one.id in exchanges])
+    return segments.sync()
 
 
 def begin_log(folder: Path, chain: Chain, bounds: SpoolBounds) -> tuple[Lock, Segments]:
@@ -387,23 +436,11 @@ def _unrecorded(closing: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(group: Sequence[_Write | _Copy], failure: StoreUnavailable | None) -> None:
-    """Wake all callers of a group, with one call into each event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    """Tell all callers of a group who still wait."""
     for write in group:
-        by_loop.setdefault(write.done.get_loop(), []).append(write.done)
-    for loop, futures in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_resolve, futures, failure)
-        except RuntimeError:
-            # The loop was closed: nobody waits any more, and the entries are as durable as they are.
-            continue
-
-
-def _resolve(futures: list[asyncio.Future[None]], failure: StoreUnavailable | None) -> None:
-    for future in futures:
-        if future.done():
+        if write.done.done():
             continue
         if failure is None:
-            future.set_result(None)
+            write.done.set_result(None)
         else:
-            future.set_exception(failure)
+            write.done.set_exception(failure)
