@@ -26,7 +26,7 @@ _STOP_SECONDS = 20.0
 _TOKEN_SECONDS = 4 * 3600
 _EXCHANGES = "SELECT count(*) FROM entry WHERE kind = 'exchange'"
 _SHIPPED_SECONDS = 5
-"""A store that got nothing for so long has everything: the spool ships at once what is durable."""
+"""A store that got nothing for so long has everything: what is durable is shipped within a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def held(run: Run, variant: Variant = Variant.OURS) -> list[float]:
 def _held(run: Run, variant: Variant, number: int) -> float:
     most = 0
     for many in STREAMS:
-        if variant not in many.variants:
+        if variant not in many.variants or many.name not in run.figures:
             continue
         figures = run.figures.get(many.name, {}).get(variant, ())
         # One that fell behind in an earlier round was not asked for so many again.

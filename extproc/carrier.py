@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
+
+TransportName = Literal["http2", "grpc"]
+"""What may carry streams: our own HTTP/2, or grpc.aio."""
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """Largest message taken from a peer; Envoy's body pieces are bounded by its connection's buffer, far below this."""

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from extproc.address import url_fault
+from extproc.carrier import TransportName
 from extproc.config_console import ConsoleSettings
 from extproc.config_issuers import IssuerSettings
 from extproc.config_recording import Places, RecordingSettings, StoreSettings, Url
@@ -171,7 +172,7 @@ class Settings(_Model):
 
     listen: list[Listen] = Field(["unix:/run/extproc/{worker}.sock"], min_length=1)
     workers: int = Field(1, ge=1, le=64, description="Processes, each at its own socket: {worker} is its number.")
-    transport: Literal["http2", "grpc"] = Field("http2", description="What carries Envoy's streams: ours or grpc.aio.")
+    transport: TransportName = Field("http2", description="What carries Envoy's streams: ours or grpc.aio.")
     operations: Address = "0.0.0.0:9464"
     policy: Path
     rule_cache: Path = Path("rule-cache")

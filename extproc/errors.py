@@ -72,7 +72,7 @@ class ConfigError(ExtprocError):
 
 
 class Refused(ExtprocError):
-    """Carry a refusal out of an adapter (identity, credential) to the shell that turns it into an event."""
+    """Carry a refusal out of an adapter (identity, credential) to `call`, which turns it into an event."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(f"{refusal.code}: {refusal.message}")

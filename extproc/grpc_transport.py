@@ -109,7 +109,7 @@ class _Stream:
     def more(self) -> None:
         """Read on."""
         self._may_read = True
-        self._wake()
+        self._woken.set()
 
     def finish(self) -> None:
         """End with OK."""
@@ -124,10 +124,7 @@ class _Stream:
             self._status = status, text
             if self._reading and self._task is not None:
                 self._task.cancel()
-            self._wake()
-
-    def _wake(self) -> None:
-        self._woken.set()
+            self._woken.set()
 
     async def serve(self, receiver: Receiver) -> None:
         """Carry messages both ways until the end."""

@@ -1,4 +1,4 @@
-"""The gRPC health service (gRPC, "GRPC Health Checking Protocol"): what Envoy and Kubernetes ask a worker."""
+"""The gRPC health service (gRPC, "GRPC Health Checking Protocol"): what Envoy asks a worker."""
 
 from __future__ import annotations
 

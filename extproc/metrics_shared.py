@@ -9,8 +9,10 @@ belongs into memory (a tmpfs): a process that writes to a mapped file on a full 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+log = logging.getLogger("extproc.metrics")
 
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -65,16 +69,30 @@ def keep(folder: Path) -> None:
 
 
 def left_by(folder: Path, process: int) -> None:
-    """Add what a process counted that ended to what this one keeps, and remove its files. Nobody may read meanwhile."""
+    """Add what a process counted that ended to what this one keeps, and remove its files. Nobody may read meanwhile.
+
+    Files that it was killed in the middle of, and what there is no room for, are lost, and the log says so.
+    """
     for kind in _KEPT:
         path = folder / f"{kind}_{process}.db"
-        if path.exists():
-            own = _own(folder, kind)
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
-                own.write_value(key, own.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
-            own.close()  # type: ignore[no-untyped-call]
-            path.unlink()
+        try:
+            if path.exists():
+                _keep(folder, kind, path)
+        except (OSError, ValueError, RuntimeError, struct.error) as failure:
+            fields = {"file": path.name, "why": type(failure).__name__}
+            log.warning("the counts of a worker that ended are lost", extra={"fields": fields})
+        # One that cannot be read would fail every scrape.
+        path.unlink(missing_ok=True)
     mark_process_dead(process, str(folder))  # type: ignore[no-untyped-call]
+
+
+def _keep(folder: Path, kind: str, path: Path) -> None:
+    own = _own(folder, kind)
+    try:
+        for key, value, _, _ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
+            own.write_value(key, own.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
+    finally:
+        own.close()  # type: ignore[no-untyped-call]
 
 
 def _own(folder: Path, kind: str) -> MmapedDict:

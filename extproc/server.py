@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 from extproc import health, wire
-from extproc.carrier import Service
+from extproc.carrier import Service, TransportName
 from extproc.health import Health
 from extproc.outside import Bounds
 from extproc.processor import Processor
-
-TransportName = Literal["http2", "grpc"]
-
 
 _OTHER_STREAMS = 64
 """Beside exchanges: the access log and the health checks of some Envoys."""

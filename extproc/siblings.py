@@ -52,7 +52,7 @@ class Siblings:
         for other in self._others():
             if self._sent(other, message):
                 continue
-            # An exchange whose end nobody explains is recorded as ended by who is most likely (processor.py).
+            # An exchange whose end nobody explains is recorded as ended by who is most likely (call.py).
             waiting = self._waiting.setdefault(other, deque())
             if len(waiting) < _MAX_WAITING:
                 waiting.append((now, message))

@@ -52,6 +52,8 @@ class Worker:
         self._pauses = pauses
         self._start_seconds = start_seconds
         self._ended: asyncio.Queue[Process] = asyncio.Queue()
+        # Held by whoever puts a process in the place: one that died and one that is replaced may be the same.
+        self._starting = asyncio.Lock()
         self._nobody_leaves = asyncio.Event()
         self._nobody_leaves.set()
 
@@ -70,26 +72,31 @@ class Worker:
                 continue
             self.process = None
             row = row if ended.age < _LIVED_SECONDS else 0
-            if row == len(self._pauses):
-                raise ExtprocError(f"worker {self.number} keeps ending, the last time with code {ended.code}")
             log.error("a worker died", extra={"fields": {"worker": self.number, "code": ended.code, "pid": ended.pid}})
-            await asyncio.sleep(self._pauses[row])
-            row += 1
-            if self.process is None:
-                self._restarts[Reason.HUNG if ended.hung else Reason.DIED] += 1
-                self.process = await self._new()
+            while self.process is None:
+                if row == len(self._pauses):
+                    raise ExtprocError(f"worker {self.number} keeps ending, the last time with code {ended.code}")
+                await asyncio.sleep(self._pauses[row])
+                row += 1
+                async with self._starting:
+                    # One that replaces it may have come meanwhile.
+                    if self.process is None:
+                        self._restarts[Reason.HUNG if ended.hung else Reason.DIED] += 1
+                        self.process = await self._started()
 
     async def replace(self, program: Program) -> bool:
         """Have a new process take the place; the one before leaves. Return false where it does not come to serve."""
         # No more than two in one place: it may take as long as an exchange.
         await self._nobody_leaves.wait()
-        before_program, self.program = self.program, program
-        following = await self._new()
-        if not await following.serves(self._start_seconds) or following.ended.done():
-            self.program = before_program
-            await following.end()
-            return False
-        before, self.process = self.process, following
+        async with self._starting:
+            before_program, self.program = self.program, program
+            following = await self._started()
+            if following is None or not await following.serves(self._start_seconds) or following.ended.done():
+                self.program = before_program
+                if following is not None:
+                    await following.end()
+                return False
+            before, self.process = self.process, following
         self._restarts[Reason.ROLL] += 1
         log.info("a worker was replaced", extra={"fields": {"worker": self.number, "pid": following.pid}})
         if before is not None:
@@ -105,6 +112,15 @@ class Worker:
         """Return what the process in place answers; None where it does not, or there is none."""
         return None if self.process is None else await self.process.ask(path)
 
+    async def _started(self) -> Process | None:
+        """Return a new process; None where the system has no room for one, which the log says."""
+        try:
+            return await self._new()
+        except OSError as failure:
+            fields = {"worker": self.number, "why": failure.strerror or str(failure)}
+            log.error("a worker could not be started", extra={"fields": fields})  # noqa: TRY400 - it says all
+            return None
+
     async def _new(self) -> Process:
         process = await Process.start(self.number, self.program)
         self.processes.add(process)
@@ -115,5 +131,6 @@ class Worker:
         self.processes.discard(process)
         if not self.processes - {self.process}:
             self._nobody_leaves.set()
-        self._left_by(process.pid)
+        # Whatever becomes of its numbers, it must be started again.
         self._ended.put_nowait(process)
+        self._left_by(process.pid)

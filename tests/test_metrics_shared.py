@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from extproc.metrics_shared import FOLDER_VARIABLE, gathered, joined
+from extproc.metrics_shared import FOLDER_VARIABLE, gathered, joined, left_by
 from tests.metrics_of import Samples, parsed
 
 Start = Callable[[int, int], Awaitable["Worker"]]
@@ -121,3 +121,16 @@ def test_of_a_dead_process_the_gauges_go(folder: Path) -> None:
         (folder / f"{name}_{dead}.db").write_bytes(bytes(16))
     assert generate_latest(gathered(folder)) == b""
     assert [path.name for path in folder.iterdir()] == [f"counter_{dead}.db"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x01"])
+def test_counts_that_a_worker_was_killed_in_the_middle_of_are_lost_and_said_so(
+    folder: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.mkdir()
+    dead = 1 << 22
+    (folder / f"counter_{dead}.db").write_bytes(content)
+    left_by(folder, dead)
+    assert [path.name for path in folder.iterdir() if str(dead) in path.name] == []
+    assert [record.message for record in caplog.records] == ["the counts of a worker that ended are lost"]
+    assert generate_latest(gathered(folder)) == b""

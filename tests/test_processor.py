@@ -20,6 +20,7 @@ import pytest
 from extproc import wire, wire_writing
 from extproc.approval.approval import Request as ApprovalRequest
 from extproc.approval.waiting import NotHeld
+from extproc.carrier import TransportName
 from extproc.credential import Credential
 from extproc.endpoint import Upstream
 from extproc.errors import Code, Refusal, Refused
@@ -30,7 +31,7 @@ from extproc.metrics import Metrics
 from extproc.outside import Bounds, Outside
 from extproc.processor import Processor
 from extproc.secret import Secret
-from extproc.server import Server, TransportName
+from extproc.server import Server
 from extproc.telemetry import MAX_AT_ONCE, READ_SECONDS, Slots
 from tests import envoy_api, metrics_of
 from tests.detecting import FINGERPRINTS, masking
@@ -189,7 +190,7 @@ async def envoy(tmp_path: Path, request: pytest.FixtureRequest, transport: Trans
     )
     processor = Processor(around, hand_on=outside.handed_on.append)
     address = f"unix:{tmp_path}/s"
-    server = Server(processor, BOUNDS, addresses=[address], transport=transport)
+    server = Server(processor, bounds, addresses=[address], transport=transport)
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
         yield Envoy(channel, outside, processor, clock)

@@ -148,3 +148,23 @@ async def test_the_end_is_told_to_all_that_run(tmp_path: Path) -> None:
         await one.worker.end()
         assert (first.code, one.process.code) == (0, 0)
         assert one.worker.processes == set()
+
+
+async def test_one_that_dies_while_it_is_replaced_leaves_one_in_its_place(tmp_path: Path) -> None:
+    slow = SERVES.replace(
+        "server = ", "import time\nwhile not os.path.exists(folder + '/go'): time.sleep(0.01)\nserver = "
+    )
+    async with kept(tmp_path, STAYS) as one:
+        keeping = asyncio.create_task(one.worker.keep())
+        before = one.process
+        replacing = asyncio.create_task(one.worker.replace(one.program(slow)))
+        await until(lambda: len(one.worker.processes) == 2, "the one that follows")
+        (following,) = one.worker.processes - {before}
+        os.kill(before.pid, signal.SIGKILL)
+        await before.ended
+        (tmp_path / "go").touch()
+        assert await replacing
+        # Whoever starts dead ones again has had its turn once it holds what those who start hold.
+        async with one.worker._starting:
+            assert (one.process, one.worker.processes) == (following, {following})
+        keeping.cancel()

@@ -128,7 +128,7 @@ async def test_a_file_that_cannot_be_read_is_not_rolled(tmp_path: Path) -> None:
 
 
 async def test_a_roll_ends_at_the_first_worker_whose_next_process_does_not_serve(tmp_path: Path) -> None:
-    """The real program: nobody can use this store's folder."""
+    """The real program: nobody can use this key."""
     before = settings(tmp_path)
     (tmp_path / "checkpoint.key").write_text("not a key")
     (tmp_path / "checkpoint.key").chmod(0o600)

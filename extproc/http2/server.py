@@ -62,19 +62,17 @@ class Http2Server:
 
     def goaway(self) -> None:
         """Ask every peer for a new connection; running calls go on, and each connection ends with its last."""
+        self._peers.are_leaving = True
         for peer in self._peers:
             peer.leave()
 
     def _peer(self) -> _Peer:
         return _Peer(self._services, self._load, self._peers)
 
-    async def stop(self, grace: float = 0) -> None:
-        """Listen no more, let calls run on for up to `grace` seconds, then cut what still runs."""
+    async def stop(self) -> None:
+        """Listen no more, and cut what still runs."""
         for listener in self._listeners:
             listener.close()
-        if grace:
-            self.goaway()
-            await self._peers.gone(grace)
         for peer in self._peers:
             peer.cut()
         await self._peers.gone(_CLOSE_SECONDS)
@@ -94,9 +92,10 @@ def _port(text: str) -> int:
 
 
 class _Peers:
-    """The open connections."""
+    """The open connections; `are_leaving` is for those that were accepted a moment after they were asked to."""
 
     def __init__(self) -> None:
+        self.are_leaving = False
         self._open: set[_Peer] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -140,6 +139,8 @@ class _Peer(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self._connection = Connection(self._services, self._load, wake=self._write_soon, now=self._loop.time)
         self._peers.add(self)
+        if self._peers.are_leaving:
+            self._connection.leave()
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from struct import Struct
 
-from extproc.carrier import Receiver, Service, Status
+from extproc.carrier import MAX_MESSAGE_BYTES, Receiver, Service, Status
 from extproc.http2 import frames, headers
 from extproc.http2.frames import ErrorCode, StreamFault
 from extproc.http2.outlet import Outlet
@@ -16,9 +16,6 @@ log = logging.getLogger("extproc.http2")
 WINDOW = 262_144
 """The window of a stream: what a peer may send before its receiver took anything, and so what one holds at most
 beside one message. As much output may wait for the peer's window before a stream takes no more messages."""
-
-MAX_MESSAGE_BYTES = 4 << 20
-"""Largest message taken, as in gRPC's own libraries; Envoy's are bounded by the connection's buffer, far below this."""
 
 _PREFIX = Struct(">BL")
 """Compressed-flag and length of a message ("Length-Prefixed-Message")."""
@@ -86,7 +83,7 @@ class Stream:
             self._receiver = service(self)
         except Exception as error:  # noqa: BLE001 - whatever went wrong in there must end this call, and only this
             _log_failure(error)
-            self.abort(Status.INTERNAL, "internal error")
+            self.abort(Status.INTERNAL, "the receiver failed")
         self._is_inside = False
         self._unpack()
 
@@ -286,7 +283,7 @@ class Stream:
 
     def _fail(self, error: Exception) -> None:
         _log_failure(error)
-        self._refuse(Status.INTERNAL, "internal error")
+        self._refuse(Status.INTERNAL, "the receiver failed")
 
     def _refuse(self, status: Status, text: str) -> None:
         """End the call for a reason that its receiver does not know."""
@@ -297,4 +294,4 @@ class Stream:
 
 def _log_failure(error: Exception) -> None:
     # Its text could quote what must not be logged.
-    log.error("a receiver failed", extra={"fields": {"exception": type(error).__name__}})
+    log.error("a receiver failed", extra={"fields": {"fault": type(error).__name__}})

@@ -169,18 +169,17 @@ class Masker:
             found |= {at for at, part in enumerate(parts) if self._holds_rare(part)}
         return sorted(at for at in found if at < len(texts))
 
-    def text(
-        self, text: str, where: str, *, form: Form = Form.PLAIN, member: str = "", paths: Sequence[str] = ()
-    ) -> str:
-        """Mask a whole text; `member` is the JSON member it is the value of, which may announce a secret."""
-        if self.is_clean(text, form, member):
-            return text
-        return self.suspect_text(text, where, form=form, member=member, paths=paths)
+    def text(self, text: str, where: str, *, form: Form = Form.PLAIN) -> str:
+        """Mask a whole text."""
+        return text if self.is_clean(text, form) else self.suspect_text(text, where, form=form)
 
     def suspect_text(
         self, text: str, where: str, *, form: Form = Form.PLAIN, member: str = "", paths: Sequence[str] = ()
     ) -> str:
-        """Mask a text as `text` does, of which it is known that something may be in it."""
+        """Mask a text as `text` does, of which it is known that something may be in it.
+
+        `member` is the JSON member it is the value of, which may announce a secret; `paths` are files it is about.
+        """
         if form is Form.JSON and self.is_clean(text, form, member):
             # It was only known to have escapes.
             return text

@@ -63,14 +63,7 @@ class Shipper:
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
-        """Say that there is something new; from any thread."""
-        if self._news.is_set():
-            # It is forgotten before the position is read up to which is shipped, so what is new now is shipped then.
-            return
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._note_news)
-
-    def _note_news(self) -> None:
+        """Say that there is something new."""
         if self._behind_since is None:
             self._behind_since = self.outlets.now()
         self._news.set()

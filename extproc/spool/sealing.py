@@ -69,9 +69,9 @@ class Frames:
 class Sealer:
     """Turn openings and closings into the records of one log.
 
-    `add` and `end` fill `Frames` and change nothing else; `commit` says that they were written. One thread calls these;
-    `place` and `is_open` may be called from another. `lines` returns the fingerprints of the lines of code that the
-    answer in a document proposes; what was asked is not in that document.
+    `add` and `end` fill `Frames` and change nothing else; `commit` says that they were written. These are called one
+    after the other, in any thread; `place` and `is_open` meanwhile, on the event loop. `lines` returns the fingerprints
+    of the lines of code that the answer in a document proposes; what was asked is not in that document.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class Position(NamedTuple):
 class Segments:
     """Append frames to the segments of one log.
 
-    `append` may be called from any thread, `sync` and `rotate` from one. A failed append leaves nothing behind; where
+    `append` may be called from any thread, `sync` and `begin` from one. A failed append leaves nothing behind; where
     that itself fails, or `sync` does, `broken` says why, and nothing is ever appended again: what is on the disk then
     is not known, and the next process has to look.
     """

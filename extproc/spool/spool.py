@@ -133,6 +133,8 @@ class Spool:
         self._closed = False
         self._make_ready()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        # The thread is there from now on: a system that has no room for one says so before anything is written.
+        self._disk.submit(int).result()
         self._committing = asyncio.get_running_loop().create_task(self._run(), name="spool")
 
     # --- what exchanges ask -------------------------------------------------------------------------------------
@@ -333,6 +335,10 @@ class Spool:
         except OSError as failure:
             self._disk_fault = failure
             return False
+        except BaseException:
+            # Nobody knows what of it is in the segment: what came next would stand in the same place of the chain.
+            segments.broken = segments.broken or "a write was given up"
+            raise
         self._sealer.commit(frames)
         if segments.is_long:
             await self._rotate(segments)

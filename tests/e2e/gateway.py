@@ -21,8 +21,8 @@ from typing import Any
 import aiohttp
 import yaml
 
+from extproc.carrier import TransportName
 from extproc.dev import files, idp, keys, runner, users, web
-from extproc.server import TransportName
 from extproc.store.sqlite_archive import SqliteArchive
 from tests.e2e.upstream import Upstream
 

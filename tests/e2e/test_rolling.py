@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.e2e.gateway import Gateway, decision_id, until
-from tests.e2e.test_workers import asked, both_ready, first_words, healthy, pids, processes, start
+from tests.e2e.test_workers import asked, both_ready, first_words, pids, processes, start
 from tests.e2e.upstream import DONE, Call, event, plain
 from tests.metrics_of import parsed
 
@@ -107,9 +107,7 @@ async def test_a_roll_under_load_is_noticed_by_nobody(own_gateway: Gateway, tran
     assert not set(pids(own_gateway).values()) & set(before.values())
     assert load.statuses == {200: len(load.expected)}
     # A look that was under way when the one before ended may count against its successor, until the next one.
-    async with asyncio.timeout(10):
-        while await healthy(own_gateway) != 2:
-            await asyncio.sleep(0.05)
+    await both_ready(own_gateway)
     outcomes = {one: (await own_gateway.document(one))["outcome"] for one in load.expected}
     assert outcomes == load.expected
     url = f"http://127.0.0.1:{own_gateway.ports.ops}/metrics"

@@ -11,7 +11,7 @@ from random import Random
 import hpack
 from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame
 
-from extproc.carrier import Status
+from extproc.carrier import MAX_MESSAGE_BYTES, Status
 from extproc.http2 import streams
 from extproc.http2.connection import Connection
 from extproc.http2.limits import Load
@@ -147,7 +147,7 @@ class _Run:
         assert len(connection._streams) <= _MAX_STREAMS
         for stream in connection._streams.values():
             held = len(stream._buffer)
-            assert held <= streams.MAX_MESSAGE_BYTES + streams.WINDOW, f"{held} bytes wait for a receiver"
+            assert held <= MAX_MESSAGE_BYTES + streams.WINDOW, f"{held} bytes wait for a receiver"
 
     def _check_output(self) -> None:
         """Check frames, states and messages of what left, read by another library."""

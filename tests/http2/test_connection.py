@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.carrier import Status, Stream
+from extproc.carrier import MAX_MESSAGE_BYTES, Status, Stream
 from extproc.http2 import frames
 from extproc.http2.connection import Connection
 from extproc.http2.frames import ErrorCode, Setting
 from extproc.http2.limits import RESETS, Load
-from extproc.http2.streams import MAX_MESSAGE_BYTES, WINDOW
+from extproc.http2.streams import WINDOW
 
 MOST = 10
 FIELDS = [
@@ -375,7 +375,7 @@ def test_a_receiver_that_fails_is_told_that_it_is_over(caplog: pytest.LogCapture
     assert statuses(peer.say(peer.opening(1), data(1, message(b"x")))) == ["13"]
     assert peer.calls[0].told == [b"x", "reset"]
     assert "a secret" not in caplog.text
-    assert caplog.records[0].__dict__["fields"] == {"exception": "ValueError"}
+    assert caplog.records[0].__dict__["fields"] == {"fault": "ValueError"}
 
 
 def test_new_windows_allow_nothing_before_their_acknowledgement() -> None:

@@ -456,3 +456,22 @@ async def test_a_log_that_is_being_begun_is_hidden_and_held(tmp_path: Path) -> N
     await spool.append(*exchange("one"))
     assert isinstance(spool._segments, Segments)
     abandon(spool)
+
+
+async def test_after_a_write_whose_fate_is_unknown_nothing_is_written(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path)
+    await spool.append(*exchange("before"))
+    assert spool._segments is not None
+
+    def breaks() -> Position:
+        raise RuntimeError
+
+    spool._segments.sync = breaks  # type: ignore[method-assign]
+    for name in ("lost", "late"):
+        with pytest.raises(StoreUnavailable):
+            await spool.append(*exchange(name))
+    # What was refused may be there, once; nothing else is in its place.
+    check_chain(spool.folder)
+    assert "started again" in (spool.fault or "")
+    assert "late" not in str(documents(spool.folder))
+    abandon(spool)
