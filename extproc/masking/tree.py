@@ -104,11 +104,16 @@ class TreeMasker:
         return suspects
 
     def _masked(self, text: _Text) -> str:
-        masker, where = self._masker, _dotted((text.key, text.place))
-        if text.key in self._opaque and not text.free:
-            return masker.text_of_ours(text.value, where)
+        masker = self._masker
         form = Form.JSON if text.key in self._json_texts else Form.PLAIN
         member = text.key if type(text.key) is str else ""
+        is_opaque = text.key in self._opaque and not text.free
+        if form is Form.JSON and not is_opaque and masker.is_clean(text.value, form, member):
+            # It was only known to have escapes.
+            return text.value
+        where = _dotted((text.key, text.place))
+        if is_opaque:
+            return masker.text_of_ours(text.value, where)
         paths = () if text.call is None else _paths(text.call)
         return masker.suspect_text(text.value, where, form=form, member=member, paths=paths)
 
