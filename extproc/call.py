@@ -128,6 +128,8 @@ class Call:
 
     def receive(self, message: bytes) -> bool:
         """Take a message of Envoy; false where no other may come before it is dealt with."""
+        if self._ending:
+            return False
         try:
             event = wire.decode(message)
         except Exception as fault:  # noqa: BLE001 - whatever breaks, the exchange fails closed and is recorded
@@ -137,7 +139,8 @@ class Call:
 
     def end(self) -> None:
         """Learn that Envoy has closed its side, as it does when it resets an exchange; its access log knows why."""
-        self._end_as_told()
+        if not self._ending:
+            self._end_as_told()
 
     def reset(self) -> None:
         """Learn that the stream is gone, as it is when Envoy has its answer; what is left to do outlives it."""

@@ -196,3 +196,17 @@ async def test_a_reset_while_its_end_is_being_recorded_changes_nothing(run: Run)
     await run.ended()
     assert [closing["error"]["code"] for _, closing in run.around.appended if closing] == ["gateway.draining"]
     assert run.wire.status is None
+
+
+@pytest.mark.parametrize("how", ["message", "end"])
+async def test_what_comes_while_its_end_is_being_recorded_changes_nothing(run: Run, how: str) -> None:
+    run.call.receive(ASKED)
+    run.call.cut_off(End.TIMEOUT)
+    if how == "message":
+        assert not run.call.receive(body(PROMPT))
+    else:
+        run.call.end()
+    assert (run.around.disk[0].cancelled(), run.wire.status) == (False, None)
+    await run.ended()
+    assert [closing["error"]["code"] for _, closing in run.around.appended if closing] == ["gateway.timeout"]
+    assert run.wire.status is Status.DEADLINE_EXCEEDED

@@ -38,6 +38,7 @@ VARIABLES = {"$__rate_interval": "60s", "$__range": "60s", "$instance": ".*", "$
 # Panels that show 0 where all is well; all others must show something else.
 AT_REST = {
     "overview: Failed",
+    "overview: Workers",
     "security: Refreshes",
     "recording: Oldest entry",
     "recording: Age of the oldest entry",
