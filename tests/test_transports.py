@@ -163,8 +163,8 @@ async def test_no_end_but_that_of_the_receiver_is_ok(
     channel: grpc.aio.Channel, method: str, code: grpc.StatusCode
 ) -> None:
     call = begun(channel, method)
-    # The end may come before the message is written.
-    with suppress(grpc.aio.AioRpcError):
+    # Nobody takes a message: where it is written after the end, grpc.aio tells of that in place of the end.
+    if method != "Nobody":
         await call.write(b"hello")
     assert await call.code() is code
     assert "secret" not in (await call.details() or "")
