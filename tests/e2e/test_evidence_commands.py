@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -171,10 +173,19 @@ ASKED, SAID = "Sugar-is-sweet", "Violets-are-blue"
 
 
 def files_with(state: Path, *texts: str) -> set[str]:
-    """Return the names of the files in which one of these texts is."""
+    """Return the names of the files in which one of these texts is.
+
+    A file or a folder may go meanwhile: the spool of a command is removed once it is in the store.
+    """
     wanted = [text.encode() for text in texts]
-    files = [path for path in state.rglob("*") if path.is_file()]
-    return {path.name for path in files if any(text in path.read_bytes() for text in wanted)}
+    found = set[str]()
+    for folder, _, names in os.walk(state):
+        for name in (one for one in names if Path(folder, one).is_file()):
+            with contextlib.suppress(FileNotFoundError):
+                content = Path(folder, name).read_bytes()
+                if any(text in content for text in wanted):
+                    found.add(name)
+    return found
 
 
 async def shown(gateway: Gateway, target: str) -> dict[str, Any]:
