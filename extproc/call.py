@@ -47,6 +47,9 @@ log = logging.getLogger("extproc.exchange")
 _APART = ThreadPoolExecutor(1, thread_name_prefix="unidentified")
 """The one thread for work of people nobody knows."""
 
+_LARGE = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
+"""The one thread for large bodies: several would take the interpreter from each other, and from the event loop."""
+
 _INLINE_BYTES = 65_536
 """Work on so many bytes takes about a millisecond; more is done in a thread."""
 
@@ -261,7 +264,7 @@ class Call:
     def _compute(self, effect: Compute) -> Event | None:
         # Scanning lets other threads run; on this one a large body would make every stream wait.
         if effect.apart or effect.size > _INLINE_BYTES:
-            executor = _APART if effect.apart else None
+            executor = _APART if effect.apart else _LARGE
             work = asyncio.get_running_loop().run_in_executor(executor, effect.work)
             self._await(work, _computed)
             return None
