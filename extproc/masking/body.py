@@ -32,5 +32,5 @@ def masked_json(body: bytes, masker: Masker, dialect: Dialect, *, amend: Callabl
     masked = walker.mask(root)
     if masked and masker.direction is Direction.ANSWER:
         drop_logprobs(root)
-    changed = masked or amended or json_body.repeats(body, walker.members)
+    changed = masked or amended or json_body.repeats(body, tree, walker.members)
     return json_body.encoded(tree if isinstance(tree, dict | list) else root[0]) if changed else body

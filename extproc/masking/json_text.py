@@ -39,6 +39,7 @@ class _Piece(msgspec.Struct, gc=False):
 
 
 _STRING: Final = re.compile(r'"((?:[^"\\]++|\\[^u]|\\)*+)"?', re.DOTALL)
+_VALID: Final = msgspec.json.Decoder(msgspec.Raw)
 _ESCAPE: Final = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\[^u]", re.DOTALL
 )
@@ -46,7 +47,21 @@ _ESCAPE: Final = re.compile(
 
 def read(text: str) -> str:
     """Return what a whole JSON text reads as to `JsonChannel`: the same with the escapes in its strings undone."""
-    return _STRING.sub(_unescaped_string, text) if "\\" in text else text
+    if "\\" not in text:
+        return text
+    usual = _read_usual(text)
+    return _STRING.sub(_unescaped_string, text) if usual is None else usual
+
+
+def _read_usual(text: str) -> str | None:
+    """Return the same of valid JSON, where a backslash is always in a string, with the usual escapes; else None."""
+    try:
+        _VALID.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return None
+    # Read from the left, two backslashes in a row are always one that is escaped.
+    parts = [part.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t") for part in text.split("\\\\")]
+    return None if any("\\" in part for part in parts) else "\\".join(parts)
 
 
 def _unescaped_string(string: re.Match[str]) -> str:

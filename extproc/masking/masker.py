@@ -143,7 +143,10 @@ class Masker:
 
     def holds_ours(self, text: str) -> bool:
         """Say whether one of the gateway's own credentials stands in a text."""
-        return any(literal in text for literal in self.literals)
+        for literal in self.literals:  # noqa: SIM110 - half the time of any()
+            if literal in text:
+                return True
+        return False
 
     def _holds_rare(self, text: str) -> bool:
         """Say whether a text has what the detector does not look for."""

@@ -221,7 +221,7 @@ class MaskedStream:
             self._close(prefix)
         if self._tree.mask(tree, skip):
             waiting.changed = self._masked = True
-        waiting.changed |= bool(lines) or json_body.repeats(data, self._tree.members)
+        waiting.changed |= bool(lines) or json_body.repeats(data, tree, self._tree.members)
         self._queue.append(waiting)
         if self._tree.is_clean and came is event and not (waiting.changed or reading.closes):
             self._expect_more(event, tree, reading.slots)

@@ -11,6 +11,7 @@ import msgspec
 from extproc.conversation import ToolCall
 from extproc.dialect.port import Form
 from extproc.json_body import encoded
+from extproc.masking import json_text
 from extproc.masking.channel import MIN_WORD_CHARS
 from extproc.masking.masker import Masker
 from extproc.tool_paths import touched
@@ -74,7 +75,7 @@ class TreeMasker:
             named = type(holder) is dict
             if named:
                 self.members += len(holder)
-                changed |= any(len(name) >= _MIN_NAME_CHARS for name in holder) and self._mask_names(holder, place)
+                changed |= max(map(len, holder), default=0) >= _MIN_NAME_CHARS and self._mask_names(holder, place)
                 call = holder if "arguments" in holder or "input" in holder else call
             for key, value in holder.items() if named else enumerate(holder):
                 if type(value) is str:
@@ -93,26 +94,20 @@ class TreeMasker:
             if text.key in self._opaque and not text.free:
                 if masker.holds_ours(text.value):
                     suspects.append(text)
-            elif text.key in self._json_texts and "\\" in text.value:
-                suspects.append(text)
             else:
                 others.append(text)
         if others:
             members = [text.key if type(text.key) is str else "" for text in others]
-            found = masker.suspicious([text.value for text in others], members)
-            suspects += [others[at] for at in found]
+            said = [json_text.read(text.value) if text.key in self._json_texts else text.value for text in others]
+            suspects += [others[at] for at in masker.suspicious(said, members)]
         return suspects
 
     def _masked(self, text: _Text) -> str:
         masker = self._masker
         form = Form.JSON if text.key in self._json_texts else Form.PLAIN
         member = text.key if type(text.key) is str else ""
-        is_opaque = text.key in self._opaque and not text.free
-        if form is Form.JSON and not is_opaque and masker.is_clean(text.value, form, member):
-            # It was only known to have escapes.
-            return text.value
         where = _dotted((text.key, text.place))
-        if is_opaque:
+        if text.key in self._opaque and not text.free:
             return masker.text_of_ours(text.value, where)
         paths = () if text.call is None else _paths(text.call)
         return masker.suspect_text(text.value, where, form=form, member=member, paths=paths)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -47,6 +48,30 @@ def spelled(tree: Any, seed: int, *, ascii_only: bool) -> str:
         return re.sub(r"(?<![\\])(?<!\\u)(?<!\\u.)(?<!\\u..)(?<!\\u...)[A-Za-z0-9/_]", other, string[0])
 
     return re.sub(r'"(?:[^"\\]|\\.)*"', respelled, json.dumps(tree, ensure_ascii=ascii_only))
+
+
+@given(st.one_of(TREES.map(json.dumps), st.text(alphabet='{}[]:," \\nt/ua0', max_size=12)), st.integers(0, 9))
+def test_a_whole_text_reads_as_its_tokens_do_one_by_one(text: str, seed: int) -> None:
+    for written in (text, json.dumps({"again": text}), spelled([text], seed, ascii_only=False)):
+        assert read(written) == "".join(said_of(written))
+
+
+def said_of(text: str) -> Iterator[str]:
+    """Read a JSON text token by token: what is in strings without its escapes, all else as it is."""
+    escape = re.compile(
+        r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\[^u]", re.DOTALL
+    )
+    in_string, at = False, 0
+    while at < len(text):
+        token = escape.match(text, at) if in_string else None
+        if token is None:
+            in_string ^= text[at] == '"'
+            yield text[at]
+            at += 1
+            continue
+        known = token[0][1] in '"\\/bfnrtu'
+        yield str(json.loads(f'"{token[0]}"')) if known else token[0][1:]
+        at = token.end()
 
 
 def same_but_for_secrets(before: Any, after: Any) -> None:
