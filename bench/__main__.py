@@ -18,14 +18,16 @@ import uvloop
 from bench import procfs, report, table, wrk
 from bench.client import BenchError
 from bench.measure import Measuring
-from bench.stack import Stacks, Variant, recorded, stacks
-from bench.ways import OURS, PEERS, installed
+from bench.stack import Stacks, recorded, stacks
+from bench.ways import OURS, PEERS, Variant, installed
 from bench.workloads import QUICK_STREAMS, STREAMS
 
 _RESULTS = Path(__file__).parent / "results"
 _LATEST = _RESULTS / "latest.json"
 _FILES = 8192
 """Of a thousand streams Envoy, which inherits the limit, holds both ends."""
+_WITH_MEMORY = (Variant.OURS, Variant.GRPC, Variant.NOOP)
+_BY_WRK = (Variant.OURS, Variant.NOOP, Variant.NONE)
 
 
 def _arguments() -> argparse.Namespace:
@@ -95,10 +97,6 @@ async def _run(state: Path, columns: list[Variant], *, rounds: int, quick: bool)
         await _check(running, measuring)
         await _ask_by_wrk(running, measuring, rounds)
     return report.results(measuring.run, rounds=rounds, seconds=took, others=others, quick=quick)
-
-
-_WITH_MEMORY = (Variant.OURS, Variant.GRPC, Variant.NOOP)
-_BY_WRK = (Variant.OURS, Variant.NOOP, Variant.NONE)
 
 
 async def _check(running: Stacks, measuring: Measuring) -> None:

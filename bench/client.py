@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import operator
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, cast
 
-from bench.upstream import ANSWERS, Answer
+from bench.upstream import ANSWERS, Answer, encoded
 
 REQUEST_BODY_BYTES = 1024
 _STALL_SECONDS = 30.0
@@ -65,15 +64,15 @@ def request(answer: str, token: str, body: bytes | None = None, *, client: int =
 def question(size: int, *, stream: bool) -> bytes:
     """Return the body of a chat of one question, `size` bytes long."""
 
-    def encoded(padding: int) -> bytes:
+    def padded(padding: int) -> bytes:
         text = f"Why does this test fail? {'x' * padding}"
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": "You are concise."},
             {"role": "user", "content": text},
         ]
-        return json.dumps({"model": "gpt-5", "stream": stream, "messages": messages}).encode()
+        return encoded({"model": "gpt-5", "stream": stream, "messages": messages})
 
-    return encoded(size - len(encoded(0)))
+    return padded(size - len(padded(0)))
 
 
 class Connection(asyncio.Protocol):

@@ -98,14 +98,15 @@ class Organisation:
         )
 
     def _exchange(self, number: int, at: float, session: _Session) -> Exchange:
-        random, exchange_id = self._random, f"{number:032x}"
-        outcome, code, status = self._ending()
-        answered = code is None
+        ending = self._ending()
         paths = [f"src/{p % 97}/{word(p % WORDS)}/{p}.py" for p in self._some_paths(session.repository)]
-        calls = [{"id": "c", "name": "edit", "arguments": "{}", "paths": [one]} for one in paths]
-        opening = {
+        return self._opening(number, at, session), self._closing(number, at, ending, paths)
+
+    def _opening(self, number: int, at: float, session: _Session) -> dict[str, Any]:
+        random = self._random
+        return {
             "v": 1,
-            "id": exchange_id,
+            "id": f"{number:032x}",
             "session": session.id,
             "opened_at": at,
             "principal": {
@@ -125,9 +126,14 @@ class Organisation:
             "findings": [self._finding() for _ in range(random.randint(1, 3))] if random.random() < FINDINGS else [],
             "masking": None,
         }
-        closing = {
+
+    def _closing(self, number: int, at: float, ending: tuple[str, str | None, int], paths: list[str]) -> dict[str, Any]:
+        random, (outcome, code, status) = self._random, ending
+        answered = code is None
+        calls = [{"id": "c", "name": "edit", "arguments": "{}", "paths": [one]} for one in paths]
+        return {
             "v": 1,
-            "id": exchange_id,
+            "id": f"{number:032x}",
             "closed_at": at + random.uniform(0.5, 30),
             "outcome": outcome,
             "error": None if code is None else {"code": code, "message": "no"},
@@ -142,7 +148,6 @@ class Organisation:
             "masking": None,
             "approvals": [{"id": f"approval-{number}"}] if random.random() < 0.003 else [],
         }
-        return opening, closing
 
     def _ending(self) -> tuple[str, str | None, int]:
         drawn = self._random.random()

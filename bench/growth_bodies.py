@@ -16,6 +16,7 @@ from bench import texts
 from bench.exchanges import agent_turns
 from bench.growth_fit import Curve, cpu, measured, point
 from bench.growth_gateway import Chat, at_once, gateway
+from bench.upstream import encoded
 from tests.playbook import SECRET
 
 KB: Final = 1024
@@ -100,11 +101,6 @@ def events_of(deltas: Sequence[dict[str, Any]], reason: str | None = None) -> li
 
 def _cut(body: bytes) -> list[bytes]:
     return [body[at : at + _PACKET_BYTES] for at in range(0, len(body), _PACKET_BYTES)]
-
-
-def encoded(tree: Any) -> bytes:  # noqa: ANN401 - any JSON
-    """Return compact JSON."""
-    return json.dumps(tree, separators=(",", ":")).encode()
 
 
 def small_answer(prompt: bytes, session: str | None = None) -> Chat:

@@ -7,10 +7,11 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from statistics import linear_regression, median
+from statistics import linear_regression
 from typing import Final
 
 from bench.plot import Point
+from bench.spread import spread
 
 TOLERANCE: Final = 0.15
 """How far an exponent may lie above its promise: n log n is 1.08 from 16 KB to 4 MB, and what outgrows a cache of the
@@ -71,7 +72,7 @@ async def measured(sizes: Sequence[float], measure: Measure, rounds: int) -> lis
 
 def point(size: float, costs: Sequence[float]) -> Point:
     """Return what was found at a size."""
-    return size, median(costs), min(costs), max(costs)
+    return size, *spread(costs)
 
 
 async def cpu(work: Callable[[], Awaitable[object]]) -> float:

@@ -85,6 +85,7 @@ def _with_secret_rules(folder: Path, size: int) -> dict[str, Any]:
     file.write_text(json.dumps({"rules": rules}))
     sets = (("secrets", None), ("own", file))
     policy = MaskingPolicy(tuple(RuleSetPolicy(name, path, Action.MASK, Action.MASK) for name, path in sets))
+    # Not in the folder, which goes: what is compiled is there for the next run, too.
     found = detector.load([RuleSet(*one) for one in sets], folder.parent / "growth-rules")
     return {"policy": replace(POLICY, masking=policy), "masking": Masking(found, policy, FINGERPRINTS)}
 

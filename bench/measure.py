@@ -14,11 +14,11 @@ import aiohttp
 
 from bench import procfs
 from bench.client import BenchError, Connection, Samples, connect, drive, finished, request
-from bench.stack import Stack, Stacks, Variant
+from bench.stack import Stack, Stacks
 from bench.streams import observe, percentile_99
 from bench.tunnels import Client, Mode
 from bench.upstream import ANSWERS
-from bench.ways import ENVOY, SERVICE
+from bench.ways import ENVOY, SERVICE, Variant
 from bench.workloads import STREAMS, WORKLOADS, Streams, Workload
 
 _MESSAGES = re.compile(r"ext_proc\.stream_msgs_(?:sent|received): (\d+)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -26,7 +27,11 @@ def rss_bytes(pid: int) -> int:
 
 def family(pid: int) -> list[int]:
     """Return a process and the children it has now."""
-    return [pid, *(child for child, parent in _parents() if parent == pid)]
+    found = [pid]
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found += map(int, thread.read_text().split())
+    return found
 
 
 def waited_seconds() -> float:
@@ -46,15 +51,3 @@ def cpu_model() -> str:
     """Return the name of the processor."""
     found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else "unknown"
-
-
-def _parents() -> list[tuple[int, int]]:
-    """Return the id of every process with that of its parent."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # The command's name, in parentheses, may hold anything; the parent is the second field after it.
-            found.append((int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])))
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has just ended
-    return found

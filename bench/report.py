@@ -7,14 +7,14 @@ import operator
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from bench import peers, procfs
 from bench.measure import Figures, Run
+from bench.spread import spread
 from bench.targets import TARGETS
 from bench.upstream import ANSWERS
 from bench.ways import PEERS, Variant, installed
@@ -109,7 +109,26 @@ def results(run: Run, *, rounds: int, seconds: float, others: float, quick: bool
 
     `seconds` is how long the rounds took.
     """
-    closed = [
+    memory = {variant: [{"memory": taken / 1000}] for variant, taken in run.memory.items()}
+    row = Row("memory", "memory per open stream", "KB", _times(Variant.NOOP))
+    return {
+        "quick": quick,
+        "rounds": rounds,
+        "seconds": seconds,
+        "environment": _environment(others),
+        "peers": {name: peers.version(name.lower()) if installed(name) else "not installed" for name in PEERS},
+        "disturbed": others > QUIET_CORES,
+        "targets": [target.result(run) for target in TARGETS],
+        "closed_loop": _closed_loop(run),
+        "streams": _streams(run),
+        "memory": [{"title": "500 open streams, 5 events/s each", "rows": [_line(row, row.title, memory)]}],
+        "fell_behind": run.fell_behind,
+        "figures": run.figures,
+    }
+
+
+def _closed_loop(run: Run) -> list[dict[str, Any]]:
+    return [
         {
             "title": workload.title,
             "short": workload.short,
@@ -121,7 +140,10 @@ def results(run: Run, *, rounds: int, seconds: float, others: float, quick: bool
         for workload in WORKLOADS
         if workload.name in run.figures
     ]
-    paced = [
+
+
+def _streams(run: Run) -> list[dict[str, Any]]:
+    return [
         {
             "title": f"streams of 50 events/s: {row.title}{', ' + row.unit if row.unit else ''}",
             "key": row.key,
@@ -133,22 +155,6 @@ def results(run: Run, *, rounds: int, seconds: float, others: float, quick: bool
         }
         for row in _STREAMS
     ]
-    memory = {variant: [{"memory": taken / 1000}] for variant, taken in run.memory.items()}
-    row = Row("memory", "memory per open stream", "KB", _times(Variant.NOOP))
-    return {
-        "quick": quick,
-        "rounds": rounds,
-        "seconds": seconds,
-        "environment": _environment(others),
-        "peers": {name: peers.version(name.lower()) if installed(name) else "not installed" for name in PEERS},
-        "disturbed": others > QUIET_CORES,
-        "targets": [target.result(run) for target in TARGETS],
-        "closed_loop": closed,
-        "streams": paced,
-        "memory": [{"title": "500 open streams, 5 events/s each", "rows": [_line(row, row.title, memory)]}],
-        "fell_behind": run.fell_behind,
-        "figures": run.figures,
-    }
 
 
 def _line(row: Row, label: str, figures: Mapping[Variant, Sequence[Figures]]) -> dict[str, Any]:
@@ -159,20 +165,16 @@ def _line(row: Row, label: str, figures: Mapping[Variant, Sequence[Figures]]) ->
     compared = None
     if compare is not None:
         pairs = zip(values.get(compare.one, ()), values.get(compare.other, ()), strict=False)
-        compared = _spread(compare.of(one, other) for one, other in pairs)
+        found = [compare.of(one, other) for one, other in pairs]
+        compared = spread(found)._asdict() if found else None
     return {
         "label": label,
         "key": row.key,
         "unit": row.unit,
-        "cells": {variant: _spread(taken) for variant, taken in values.items() if taken and not row.only_compared},
+        "cells": {one: spread(taken)._asdict() for one, taken in values.items() if taken and not row.only_compared},
         "compare": None if compare is None else {"sign": compare.sign, "one": compare.one, "other": compare.other},
         "compared": compared,
     }
-
-
-def _spread(values: Iterable[float]) -> dict[str, float] | None:
-    taken = list(values)
-    return {"median": median(taken), "min": min(taken), "max": max(taken)} if taken else None
 
 
 def _environment(others: float) -> dict[str, Any]:

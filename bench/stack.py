@@ -18,8 +18,6 @@ from bench.client import BenchError, Same, once
 from bench.ways import ENVOY, PEERS, SERVICE, Variant, prepared
 from extproc.dev import files, idp, keys, users, web
 
-__all__ = ["Stack", "Stacks", "Variant", "free_ports", "recorded", "stacks"]
-
 _HERE = Path(__file__).parent
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 20.0

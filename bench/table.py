@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from bench import plot
 from bench.report import Results
+from bench.spread import Spread
 from bench.ways import Variant
 
 _TITLE_WIDTH: Final = 44
@@ -87,7 +88,7 @@ def plots(found: Results, folder: Path) -> list[Path]:
 
 def _bars(row: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
     return {
-        column: (cell["median"], cell["min"], cell["max"])
+        column: Spread(**cell)
         for column, cell in row["cells"].items()
         # One would leave no room for the others, and the other is about throughput; the table has both.
         if column not in {Variant.LITELLM, Variant.WORKERS}
@@ -96,11 +97,7 @@ def _bars(row: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
 
 def _series(section: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float, float]]]:
     return {
-        column: [
-            (row["streams"], *(row["cells"][column][one] for one in ("median", "min", "max")))
-            for row in section["rows"]
-            if column in row["cells"]
-        ]
+        column: [(row["streams"], *Spread(**row["cells"][column])) for row in section["rows"] if column in row["cells"]]
         for column in _columns(section)
     }
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, Final, Literal
 
 from bench.measure import Figures, Run
+from bench.spread import spread
 from bench.ways import Variant
 from bench.workloads import STREAMS
 
@@ -31,16 +31,16 @@ class Target:
     def result(self, run: Run) -> dict[str, Any]:
         """Return what was found: the median, the least and the greatest of the rounds."""
         values = self.values(run)
-        found = None if not values else {"median": median(values), "min": min(values), "max": max(values)}
+        found = spread(values) if values else None
         met = None
         if found is not None:
-            met = found["median"] <= self.bound if self.sense == "≤" else found["median"] >= self.bound
+            met = found.median <= self.bound if self.sense == "≤" else found.median >= self.bound
         return {
             "what": self.what,
             "sense": self.sense,
             "bound": self.bound,
             "unit": self.unit,
-            "found": found,
+            "found": found and found._asdict(),
             "met": met,
         }
 
@@ -55,22 +55,19 @@ def _of(workload: str, key: str, other: Variant, compare: _Compare) -> Callable[
     return lambda run: compared(run.figures.get(workload, {}), key, other, compare)
 
 
-def held(run: Run, variant: Variant = Variant.OURS) -> list[float]:
+def held(run: Run) -> list[float]:
     """Return for each round the most streams whose events were in time, as those of every smaller number were."""
-    rounds = max((len(run.figures.get(many.name, {}).get(variant, ())) for many in STREAMS), default=0)
-    return [_held(run, variant, number) for number in range(rounds)]
+    ours = {many.count: run.figures[many.name].get(Variant.OURS, ()) for many in STREAMS if many.name in run.figures}
+    return [_held(ours, number) for number in range(max(map(len, ours.values()), default=0))]
 
 
-def _held(run: Run, variant: Variant, number: int) -> float:
+def _held(ours: Mapping[int, Sequence[Figures]], number: int) -> float:
     most = 0
-    for many in STREAMS:
-        if variant not in many.variants or many.name not in run.figures:
-            continue
-        figures = run.figures.get(many.name, {}).get(variant, ())
+    for count, figures in ours.items():
         # One that fell behind in an earlier round was not asked for so many again.
         if len(figures) <= number or figures[number]["delay_p99_ms"] > HELD_MS:
             break
-        most = many.count
+        most = count
     return most
 
 

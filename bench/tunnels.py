@@ -26,8 +26,10 @@ from typing import Any, TypeVar
 
 from bench import procfs
 from bench.client import BenchError, Connection, Samples, finished, request
-from bench.stack import Stack, Variant, recorded, stacks
+from bench.spread import spread
+from bench.stack import Stack, recorded, stacks
 from bench.upstream import ANSWERS
+from bench.ways import Variant
 
 _RESULTS = Path(__file__).parent / "results"
 _HOST = "api.githubcopilot.com"
@@ -211,7 +213,7 @@ def _results(figures: dict[Mode, Figures], held: dict[str, Any]) -> dict[str, An
             for mode, one in figures.items()
         },
         "added_p50_ms": median(added) * 1000,
-        "ratio": {mode: {"median": median(of), "min": min(of), "max": max(of)} for mode, of in ratios.items()},
+        "ratio": {mode: spread(of)._asdict() for mode, of in ratios.items()},
         "target": TARGET,
         "met": median(ratios[Mode.HTTPS]) >= TARGET,
         "idle": held,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cache
 from itertools import cycle
 
 from bench.client import request
 from bench.exchanges import agent_turns
+from bench.upstream import encoded
 
 _BYTES = 200_000
 _TURNS = 12
@@ -26,7 +26,7 @@ def _bodies() -> list[bytes]:
     for turn in agent_turns(1000):
         prompt = turn.opening["request"]
         asked = {"model": "gpt-5", "stream": True, "messages": prompt["messages"], "tools": prompt["tools"]}
-        body = json.dumps(asked, separators=(",", ":")).encode()
+        body = encoded(asked)
         if len(body) >= _BYTES:
             found.append(body)
         if len(found) == _TURNS:

@@ -45,8 +45,9 @@ class Answer:
         return b"".join(self.parts)
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+def encoded(value: object) -> bytes:
+    """Return JSON as JSON.stringify and the SDKs write it: compact, characters as they are."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _completion(words: int) -> Answer:
@@ -54,7 +55,7 @@ def _completion(words: int) -> Answer:
     message = {"role": "assistant", "content": text}
     usage = {"prompt_tokens": 200, "completion_tokens": words, "total_tokens": 200 + words}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    body = _json(_object("chat.completion", choice) | {"usage": usage})
+    body = encoded(_object("chat.completion", choice) | {"usage": usage})
     return Answer("application/json", (body,), b'"finish_reason":"stop"')
 
 
@@ -68,7 +69,7 @@ def _events(count: int, *, together: int = 1, gap: float = 0.0) -> Answer:
 
 def _event(delta: dict[str, str], finish_reason: str | None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    return b"data: " + _json(_object("chat.completion.chunk", choice)) + b"\n\n"
+    return b"data: " + encoded(_object("chat.completion.chunk", choice)) + b"\n\n"
 
 
 def _object(kind: str, choice: dict[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bench.client import question, request
+from bench.client import REQUEST_BODY_BYTES, question, request
 from bench.turns import turns
-from bench.ways import Variant
+from bench.ways import PEERS, Variant
 
 _BASE: Final = (Variant.OURS, Variant.NOOP, Variant.NONE)
 _TRANSPORTS: Final = (Variant.OURS, Variant.GRPC, Variant.NOOP, Variant.NONE)
-_PEERS: Final = (Variant.MITMPROXY, Variant.LITELLM)
 
 Asked = Callable[[str, int], bytes | Iterator[bytes]]
 """Return what a client sends, given its token and its number."""
@@ -35,7 +34,7 @@ class Workload:
     """Through the forward proxy, in TLS: each connection opens one tunnel, before it is measured."""
 
 
-def _chat(answer: str, size: int) -> Asked:
+def _chat(answer: str, size: int = REQUEST_BODY_BYTES) -> Asked:
     body = question(size, stream=answer != "plain")
     return lambda token, client: request(answer, token, body, client=client)
 
@@ -46,8 +45,8 @@ WORKLOADS: Final = (
         "plain JSON, 1 KB, 16 at a time",
         "1 KB",
         "plain",
-        _chat("plain", 1024),
-        (Variant.OURS, Variant.GRPC, Variant.WORKERS, Variant.NOOP, Variant.NONE, *_PEERS),
+        _chat("plain"),
+        (Variant.OURS, Variant.GRPC, Variant.WORKERS, Variant.NOOP, Variant.NONE, *PEERS),
     ),
     Workload("plain_4k", "plain JSON, 4 KB, 16 at a time", "4 KB", "plain", _chat("plain", 4096), _BASE, seconds=1.0),
     Workload(
@@ -55,7 +54,7 @@ WORKLOADS: Final = (
         "plain JSON, 1 KB, one at a time",
         "one at a time",
         "plain",
-        _chat("plain", 1024),
+        _chat("plain"),
         _BASE,
         connections=1,
         seconds=0.8,
@@ -65,7 +64,7 @@ WORKLOADS: Final = (
         "SSE, 200 events at full speed, 16 at a time",
         "200 events",
         "burst",
-        _chat("burst", 1024),
+        _chat("burst"),
         (*_TRANSPORTS, Variant.MITMPROXY),
     ),
     Workload(
@@ -82,7 +81,7 @@ WORKLOADS: Final = (
         "forward proxy, plain JSON in TLS, 16 tunnels",
         "forward proxy",
         "plain",
-        _chat("plain", 1024),
+        _chat("plain"),
         _BASE,
         seconds=1.0,
         tunnel=True,

@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from bench.client import BenchError, question, request
+from bench.client import BenchError, request
 from bench.stack import Stack
 
 _CONNECTIONS = 16
@@ -42,10 +42,9 @@ async def exchanges_per_second(stack: Stack, token: str, seconds: float) -> floa
 
 
 def _write(script: Path, token: str) -> None:
-    head, _, _ = request("plain", token).decode().partition("\r\n\r\n")
+    head, _, body = request("plain", token).decode().partition("\r\n\r\n")
     fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
     del fields["content-length"]  # wrk adds its own
     # What JSON writes of these strings is Lua, too.
     table = ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in fields.items())
-    body = json.dumps(question(1024, stream=False).decode())
-    script.write_text(f'wrk.method = "POST"\nwrk.headers = {{{table}}}\nwrk.body = {body}\n')
+    script.write_text(f'wrk.method = "POST"\nwrk.headers = {{{table}}}\nwrk.body = {json.dumps(body)}\n')

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
-def tree(process: int) -> list[int]:
-    """Return a process and those that it started, and so on."""
-    found = [process]
-    for task in Path(f"/proc/{process}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += tree(int(child))
-    return found
-
-
-def resident(process: int) -> int:
-    """Return the bytes of memory that a process and those that it started hold."""
-    pages = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in tree(process))
-    return pages * os.sysconf("SC_PAGE_SIZE")
+from bench import procfs
 
 
 def descriptors(process: int) -> int:
     """Return how many files and sockets a process and those that it started have open."""
-    return sum(len(list(Path(f"/proc/{one}/fd").iterdir())) for one in tree(process))
+    return sum(len(list(Path(f"/proc/{one}/fd").iterdir())) for one in procfs.family(process))
 
 
 @dataclass
@@ -39,7 +25,8 @@ class Watch:
     async def run(self, every: float, done: dict[str, int]) -> None:
         """Sample until cancelled."""
         while True:
-            self.samples.append((sum(done.values()), resident(self.process)))
+            held = sum(map(procfs.rss_bytes, procfs.family(self.process)))
+            self.samples.append((sum(done.values()), held))
             await asyncio.sleep(every)
 
     def growth(self) -> tuple[float, int]:
