@@ -19,8 +19,8 @@ from extproc.relative import short
 log = logging.getLogger("extproc.handover")
 
 LAME_SECONDS: Final = 2.0
-"""How long Envoy takes to see that a worker is no longer healthy: its interval between two looks and the look itself
-(`health_checks` of envoy/envoy.yaml; a worker that says so is taken for unhealthy at the first look)."""
+"""How long Envoy takes to see that a worker is no longer healthy, at most: as many looks as it may need, each with the
+interval before it (`health_checks` of envoy/envoy.yaml). It mostly needs one: an answer that says so counts at once."""
 
 _LOOK_SECONDS: Final = 0.2
 _QUIET_LOOKS: Final = 5
@@ -75,7 +75,7 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-class Told:
+class Signals:
     """What the signals to a process say.
 
     SIGTERM: leave, in favour of others; one that is alone, or was told before, is to end. SIGINT: all end, there are no
@@ -112,20 +112,20 @@ class Told:
             log.warning("SIGHUP does nothing without several workers: restart the service")
 
 
-class Leaving(Protocol):
-    """A server that can be left by its peers."""
+class GoesAway(Protocol):
+    """A server that can have its peers go elsewhere."""
 
     def lame(self) -> None:
         """Say that it is not healthy; all else goes on."""
         ...
 
-    async def leave(self) -> None:
+    def goaway(self) -> None:
         """Have peers open their next streams elsewhere; what runs goes on."""
         ...
 
 
 async def leave(
-    server: Leaving,
+    server: GoesAway,
     open_exchanges: Callable[[], int],
     end: asyncio.Event,
     *,
@@ -141,7 +141,7 @@ async def leave(
     if must_be_lame or not is_replaced:
         server.lame()
         await _ends(end, LAME_SECONDS)
-    await server.leave()
+    server.goaway()
     if not is_replaced:
         return
     log.info("replaced", extra={"fields": {"exchanges": open_exchanges(), "pid": os.getpid()}})

@@ -24,7 +24,7 @@ from extproc.config import Config
 from extproc.credentials.provider import Credentials
 from extproc.errors import ConfigError
 from extproc.exchange_id import exchange_id
-from extproc.handover import Sockets, Told, clear_socket, leave, operations_socket
+from extproc.handover import Sockets, Signals, clear_socket, leave, operations_socket
 from extproc.identities import graph_of
 from extproc.identity.gateway_token import GatewayTokens
 from extproc.intercepted import intercepted_hosts
@@ -61,7 +61,7 @@ log = logging.getLogger("extproc.serve")
 
 async def serve(config: Config, environ: Mapping[str, str], worker: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain; `worker` is the number of one of several (`extproc.workers`)."""
-    told = Told(is_alone=worker is None)
+    told = Signals(is_alone=worker is None)
     told.listen()
     async with running(config, environ, worker) as service:
         # What is loaded stays: looking through it for garbage stops every stream for some 50 ms.

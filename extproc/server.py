@@ -53,17 +53,17 @@ class Server:
         await self._transport.start(self._addresses)
         self._health.serving = True
 
-    async def watch(self) -> None:
+    async def watch(self, *, beat_seconds: float = 1.0) -> None:
         """Run the watchdog until cancelled."""
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(beat_seconds)
             self._processor.sweep()
 
     def lame(self) -> None:
         """Say that it is not healthy, so that Envoy opens its next streams elsewhere; all else goes on."""
         self._health.serving = False
 
-    async def leave(self) -> None:
+    def goaway(self) -> None:
         """Have Envoy open its next streams elsewhere; what runs goes on."""
         self._transport.goaway()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from pathlib import Path
@@ -105,7 +105,7 @@ async def _run(workers: Sequence[Worker], asked: asyncio.Event, config: Config, 
         for worker in workers:
             await worker.start()
             tasks.append(asyncio.create_task(worker.keep()))
-        tasks.append(asyncio.create_task(_roll_when(asked, workers, config, path)))
+        tasks.append(asyncio.create_task(_roll_when(asked, lambda: roll(workers, config, path))))
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
@@ -113,12 +113,12 @@ async def _run(workers: Sequence[Worker], asked: asyncio.Event, config: Config, 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _roll_when(asked: asyncio.Event, workers: Sequence[Worker], config: Config, path: Path) -> None:
+async def _roll_when(asked: asyncio.Event, roll_all: Callable[[], Awaitable[bool]]) -> None:
     while True:
         await asked.wait()
         # Who asks from now on asks for another roll.
         asked.clear()
-        await roll(workers, config, path)
+        await roll_all()
 
 
 async def _end(workers: Sequence[Worker]) -> None:

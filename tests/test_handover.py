@@ -6,12 +6,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from extproc import handover
 from extproc.errors import ConfigError
-from extproc.handover import Sockets, Told, clear_socket, leave, remove_dead
+from extproc.handover import Sockets, Signals, clear_socket, leave, remove_dead
 from tests.e2e.gateway import until
 
 
@@ -105,14 +107,14 @@ def test_sockets_of_dead_workers_are_removed_and_others_stay(tmp_path: Path) -> 
 def test_what_signals_say_to_one_of_several_and_to_one_that_is_alone(
     *, is_alone: bool, signals: list[str], told: tuple[bool, bool]
 ) -> None:
-    one = Told(is_alone=is_alone)
+    one = Signals(is_alone=is_alone)
     for name in signals:
         getattr(one, name)()
     assert (one.leave.is_set(), one.end.is_set()) == told
 
 
 async def test_a_hangup_does_not_end_the_process(caplog: pytest.LogCaptureFixture) -> None:
-    Told(is_alone=True).listen()
+    Signals(is_alone=True).listen()
     signal.raise_signal(signal.SIGHUP)
     await until(lambda: "SIGHUP does nothing without several workers" in caplog.text, "its line in the log")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -128,8 +130,8 @@ class Server:
     def lame(self) -> None:
         self.told.append("lame")
 
-    async def leave(self) -> None:
-        self.told.append("leave")
+    def goaway(self) -> None:
+        self.told.append("goaway")
 
 
 async def left(
@@ -154,31 +156,57 @@ async def test_one_that_was_replaced_leaves_at_once_and_waits_for_its_exchanges(
     looks = [2, 1, 0, 1, 0, 0, 0, 0, 0]
     told = await left(monkeypatch, looks.copy(), is_replaced=True)
     # One more came late: only quiet that lasts counts.
-    assert told == ["leave", *map(str, looks)]
+    assert told == ["goaway", *map(str, looks)]
     told = await left(monkeypatch, [0] * 6, is_replaced=True, must_be_lame=True)
-    assert told == ["lame", "leave", *["0"] * 6]
+    assert told == ["lame", "goaway", *["0"] * 6]
 
 
 async def test_one_without_a_next_one_is_lame_before_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await left(monkeypatch, [], is_replaced=False) == ["lame", "leave"]
+    assert await left(monkeypatch, [], is_replaced=False) == ["lame", "goaway"]
+
+
+KNOWN_OF_HEALTH_CHECKS = {
+    *("timeout", "interval", "no_traffic_interval", "unhealthy_threshold", "healthy_threshold", "grpc_health_check")
+}
+
+
+def health_checks() -> list[dict[str, Any]]:
+    """Return how Envoy looks at the workers' health, in all files of its configuration."""
+    trees = [yaml.safe_load(path.read_text()) for path in (Path(__file__).parents[1] / "envoy").glob("*.yaml")]
+    found = [tree.get("static_resources", {}).get("clusters", []) + tree.get("resources", []) for tree in trees]
+    clusters = [one for some in found for one in some if one.get("name") == "ext_proc"]
+    return [look for one in clusters for look in one["health_checks"]]
+
+
+def test_one_is_lame_for_as_long_as_envoy_may_need_to_see_it() -> None:
+    def seconds(look: dict[str, Any], name: str) -> float:
+        return float(look[name].removesuffix("s"))
+
+    looks = health_checks()
+    assert looks
+    for look in looks:
+        # Others (config.core.v3.HealthCheck) may make it longer: jitter, another interval for hosts that are healthy.
+        assert look.keys() == KNOWN_OF_HEALTH_CHECKS
+        pause = max(seconds(look, "interval"), seconds(look, "no_traffic_interval"))
+        assert look["unhealthy_threshold"] * (pause + seconds(look, "timeout")) <= handover.LAME_SECONDS
 
 
 async def test_one_that_is_told_to_end_waits_for_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     end = asyncio.Event()
     end.set()
-    assert await left(monkeypatch, [3], end, is_replaced=True) == ["leave", "3"]
+    assert await left(monkeypatch, [3], end, is_replaced=True) == ["goaway", "3"]
     monkeypatch.setattr(handover, "LAME_SECONDS", 60)
     server = Server()
     await asyncio.wait_for(
         leave(server, lambda: 1, end, is_replaced=False, must_be_lame=False, bound_seconds=60), timeout=30
     )
-    assert server.told == ["lame", "leave"]
+    assert server.told == ["lame", "goaway"]
 
 
 async def test_waiting_for_exchanges_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     await leave(server, lambda: 1, asyncio.Event(), is_replaced=True, must_be_lame=False, bound_seconds=0)
-    assert server.told == ["leave"]
+    assert server.told == ["goaway"]
 
 
 def test_the_socket_of_a_dead_process_is_removed(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from extproc.errors import ConfigError
 from extproc.metrics_workers import Numbers, Reason, Supervised
 from extproc.worker import Worker
 from extproc.worker_process import Program
-from extproc.workers import _program, make_app, roll, supervise
+from extproc.workers import _program, _roll_when, make_app, roll, supervise
+from tests.e2e.gateway import until
 from tests.metrics_of import parsed
 from tests.test_worker_process import SERVES
 
@@ -138,6 +139,52 @@ async def test_a_roll_ends_at_the_first_worker_whose_next_process_does_not_serve
     assert not await roll(workers, before, tmp_path / "gateway.yaml", between_seconds=0)
     assert restarts == {}
     assert [worker.process for worker in workers] == [None, None]
+
+
+class Replaced(Worker):
+    """A worker whose next process comes to serve when it is told to."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        super().__init__(number, Program([], {}, path, 30, 30), Counter(), lambda _process: None)
+        self.programs: list[Program] = []
+        self.may_serve = asyncio.Semaphore(0)
+
+    async def replace(self, program: Program) -> bool:
+        self.programs.append(program)
+        await self.may_serve.acquire()
+        return True
+
+
+async def test_who_asks_for_a_roll_during_one_gets_another_one_after_it_with_the_files_of_then(tmp_path: Path) -> None:
+    before, path, asked = settings(tmp_path), tmp_path / "gateway.yaml", asyncio.Event()
+    workers = [Replaced(tmp_path, number) for number in range(2)]
+    ends: list[bool] = []
+
+    async def roll_all() -> bool:
+        ends.append(await roll(workers, before, path, between_seconds=0))
+        return ends[-1]
+
+    rolling = asyncio.create_task(_roll_when(asked, roll_all))
+    asked.set()
+    await until(lambda: workers[0].programs, "the first roll")
+    path.write_text(f"{path.read_text()}limits: {{ drain_seconds: 7 }}\n")
+    # Two of the same roll ask for one.
+    for _ in range(2):
+        asked.set()
+        await asyncio.sleep(0)
+    for worker in workers:
+        worker.may_serve.release()
+    await until(lambda: len(workers[0].programs) == 2, "the second roll")
+    # The first one was not begun anew, and went to its end.
+    assert ends == [True]
+    assert [len(worker.programs) for worker in workers] == [2, 1]
+    for worker in workers:
+        worker.may_serve.release()
+    await until(lambda: len(ends) == 2, "its end")
+    assert [[one.drain_seconds for one in worker.programs] for worker in workers] == [[30, 7], [30, 7]]
+    assert not asked.is_set()
+    assert not rolling.done()
+    rolling.cancel()
 
 
 async def test_a_socket_that_another_service_has_is_told_at_the_start(tmp_path: Path) -> None:

@@ -64,8 +64,12 @@ class Connection:
         try:
             self._rest = self._consume(self._rest + data if self._rest else data)
         except ConnectionFault as fault:
-            self.fault = fault
-            self._end(fault.code)
+            self._end(fault)
+
+    def check_greeted(self) -> None:
+        """End the connection if the preface and the first SETTINGS have not come; whoever runs it calls it in time."""
+        if not self.ended and not self._is_plain and self._block is None:
+            self._end(ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "no preface and SETTINGS in time"))
 
     def lost(self) -> None:
         """Learn that the connection is gone."""
@@ -94,10 +98,11 @@ class Connection:
     def cut(self) -> None:
         """End the connection and all its streams now; none ends with a status, so none ends with OK."""
         if not self.ended:
-            self._end(ErrorCode.NO_ERROR)
+            self._end()
 
-    def _end(self, code: ErrorCode) -> None:
-        self.ended = True
+    def _end(self, fault: ConnectionFault | None = None) -> None:
+        self.ended, self.fault = True, fault
+        code = ErrorCode.NO_ERROR if fault is None else fault.code
         self.outlet.put(frames.goaway(self._calls.last, code))
         self._calls.give_up_all()
 
@@ -204,7 +209,7 @@ class Connection:
             raise fault if number <= self._calls.last else ConnectionFault(fault.code, str(fault))
 
     def _reset(self, _flags: int, number: int, payload: bytes) -> None:
-        _check_size(payload, 4, "RST_STREAM")
+        frames.check_size(payload, 4, "RST_STREAM")
         self._calls.check_not_idle(number)
         stream = self._streams.get(number)
         self._calls.give_up(number, is_ours=False)
@@ -217,7 +222,7 @@ class Connection:
         is_first = not self._is_plain
         self._is_plain = True
         if flags & frames.ACK:
-            _check_size(payload, 0, "the acknowledgement of SETTINGS")
+            frames.check_size(payload, 0, "the acknowledgement of SETTINGS")
             if is_first:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame acknowledges SETTINGS")
             return
@@ -233,7 +238,7 @@ class Connection:
             self._pump()
 
     def _ping(self, flags: int, number: int, payload: bytes) -> None:
-        _check_size(payload, 8, "PING")
+        frames.check_size(payload, 8, "PING")
         if number:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
         self._count_question()
@@ -252,7 +257,7 @@ class Connection:
         # We open no streams, so there is nothing to stop. The peer closes when it is done.
 
     def _window_update(self, _flags: int, number: int, payload: bytes) -> None:
-        _check_size(payload, 4, "WINDOW_UPDATE")
+        frames.check_size(payload, 4, "WINDOW_UPDATE")
         increment = frames.WORD.unpack(payload)[0] & frames.MAX_WINDOW
         if number == 0:
             self._widen(increment)
@@ -292,8 +297,3 @@ class Connection:
         frames.WINDOW_UPDATE: _window_update,
         frames.CONTINUATION: _continuation,
     }
-
-
-def _check_size(payload: bytes, size: int, name: str) -> None:
-    if len(payload) != size:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"{name} that has not {size} bytes")

@@ -131,6 +131,12 @@ def unpadded(flags: int, payload: bytes) -> bytes:
     return payload[1 : len(payload) - payload[0]]
 
 
+def check_size(payload: bytes, size: int, name: str) -> None:
+    """Refuse a frame whose payload has not this size, with a connection error."""
+    if len(payload) != size:
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"{name} that has not {size} bytes")
+
+
 def announced_window(payload: bytes) -> int | None:
     """Check the values of a SETTINGS frame, and return the window of streams that it sets (RFC 9113 section 6.5.2).
 

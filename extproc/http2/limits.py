@@ -17,6 +17,11 @@ UNREAD = 1_000
 """How many frames may wait for a peer that does not read, beside four for each call that may run (its headers,
 trailers, reset and window); DATA is not counted, windows bound it."""
 
+GREETING_SECONDS = 10.0
+"""How long a peer may take to send the preface and its first SETTINGS, which come first of all (RFC 9113 section 3.4).
+Go's server waits as long for the preface (`prefaceTimeout` of golang.org/x/net/http2). Afterwards a connection may be
+idle for ever: Envoy keeps those that it may need again."""
+
 
 class Load:
     """The calls that run on all connections of a server, of at most `most`."""

@@ -10,7 +10,7 @@ from typing import cast
 from extproc.carrier import Service
 from extproc.errors import ConfigError
 from extproc.http2.connection import Connection
-from extproc.http2.limits import Load
+from extproc.http2.limits import GREETING_SECONDS, Load
 
 log = logging.getLogger("extproc.http2")
 
@@ -28,12 +28,16 @@ class Http2Server:
     """Serve gRPC calls; keys of `services` are paths, `/package.Service/Method`.
 
     At most `max_streams` calls run at once, on all connections together; more are refused before any work (RFC 9113
-    section 8.7). `grpc-timeout` is not looked at: a peer that no longer waits resets its stream.
+    section 8.7). A peer that does not begin to speak HTTP/2 within `greeting_seconds` is cut. `grpc-timeout` is not
+    looked at: a peer that no longer waits resets its stream.
     """
 
-    def __init__(self, services: Mapping[str, Service], *, max_streams: int) -> None:
+    def __init__(
+        self, services: Mapping[str, Service], *, max_streams: int, greeting_seconds: float = GREETING_SECONDS
+    ) -> None:
         self._services = services
         self._load = Load(max_streams)
+        self._greeting_seconds = greeting_seconds
         self._peers = _Peers()
         self._listeners: list[asyncio.Server] = []
 
@@ -67,7 +71,7 @@ class Http2Server:
             peer.leave()
 
     def _peer(self) -> _Peer:
-        return _Peer(self._services, self._load, self._peers)
+        return _Peer(self._services, self._load, self._peers, self._greeting_seconds)
 
     async def stop(self) -> None:
         """Listen no more, and cut what still runs."""
@@ -125,11 +129,13 @@ class _Peer(asyncio.Protocol):
 
     _transport: asyncio.Transport
     _connection: Connection
+    _greeting: asyncio.TimerHandle
 
-    def __init__(self, services: Mapping[str, Service], load: Load, peers: _Peers) -> None:
+    def __init__(self, services: Mapping[str, Service], load: Load, peers: _Peers, greeting_seconds: float) -> None:
         self._services = services
         self._load = load
         self._peers = peers
+        self._greeting_seconds = greeting_seconds
         self._loop = asyncio.get_running_loop()
         self._is_closing = False
         self._discarded = 0
@@ -139,6 +145,7 @@ class _Peer(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self._connection = Connection(self._services, self._load, wake=self._write_soon, now=self._loop.time)
         self._peers.add(self)
+        self._greeting = self._loop.call_later(self._greeting_seconds, self._connection.check_greeted)
         if self._peers.are_leaving:
             self._connection.leave()
 
@@ -156,6 +163,7 @@ class _Peer(asyncio.Protocol):
         self._connection.resume()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._greeting.cancel()
         self._connection.lost()
         self._peers.remove(self)
 

@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 from tests.e2e.gateway import Gateway, decision_id, until
-from tests.e2e.test_workers import asked, both_ready, first_words, pids, processes, start
-from tests.e2e.upstream import DONE, Call, event, plain
+from tests.e2e.test_workers import asked, both_ready, first_words, pids, processes, start, talking
+from tests.e2e.upstream import DONE, Call, plain
 from tests.metrics_of import parsed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -23,8 +23,8 @@ LONG = 8
 
 
 @dataclass
-class Load:
-    """Clients that ask all the time, some of which hang up, and what each got."""
+class Clients:
+    """Those that ask all the time, some of which hang up, and what each got."""
 
     gateway: Gateway
     statuses: Counter[int] = field(default_factory=Counter)
@@ -40,11 +40,7 @@ class Load:
         if b"stay" not in call.seen.body:
             await plain(call)
             return
-        await call.head(content_type="text/event-stream", transfer_encoding="chunked")
-        await call.chunk(event("hello"))
-        await self.finish.wait()
-        await call.chunk(event(finish="stop") + DONE)
-        await call.end()
+        await talking(self.finish)(call)
 
     async def stays(self, outcome: str) -> aiohttp.ClientResponse:
         """Open a stream that does not end by itself."""
@@ -85,38 +81,38 @@ def hang_up_on(gateway: Gateway) -> None:
 async def test_a_roll_under_load_is_noticed_by_nobody(own_gateway: Gateway, transport: str) -> None:
     await own_gateway.prepare()
     await start(own_gateway, transport=transport)
-    load = Load(own_gateway)
-    own_gateway.upstream.play(load.upstream)
+    clients = Clients(own_gateway)
+    own_gateway.upstream.play(clients.upstream)
     before = pids(own_gateway)
-    stay = [await load.stays("completed") for _ in range(LONG)]
-    leave = [await load.stays("aborted") for _ in range(LONG)]
-    clients = [asyncio.create_task(one()) for one in (load.ask, load.ask, load.ask, load.hang_up)]
+    stay = [await clients.stays("completed") for _ in range(LONG)]
+    leave = [await clients.stays("aborted") for _ in range(LONG)]
+    asking = [asyncio.create_task(one()) for one in (clients.ask, clients.ask, clients.ask, clients.hang_up)]
     hang_up_on(own_gateway)
     await said(own_gateway, "rolled")
     assert len(processes(own_gateway)) == 4
     # Their workers were replaced: what Envoy says of their ends goes elsewhere.
     for response in leave:
         response.close()
-    load.stay.set()
-    await clients[-1]
-    load.finish.set()
+    clients.stay.set()
+    await asking[-1]
+    clients.finish.set()
     assert all([DONE in await response.content.read() for response in stay])
     await until(lambda: len(processes(own_gateway)) == 2, "the end of those that were replaced")
-    load.stop.set()
-    await asyncio.gather(*clients)
+    clients.stop.set()
+    await asyncio.gather(*asking)
     assert not set(pids(own_gateway).values()) & set(before.values())
-    assert load.statuses == {200: len(load.expected)}
+    assert clients.statuses == {200: len(clients.expected)}
     # A look that was under way when the one before ended may count against its successor, until the next one.
     await both_ready(own_gateway)
-    outcomes = {one: (await own_gateway.document(one))["outcome"] for one in load.expected}
-    assert outcomes == load.expected
+    outcomes = {one: (await own_gateway.document(one))["outcome"] for one in clients.expected}
+    assert outcomes == clients.expected
     url = f"http://127.0.0.1:{own_gateway.ports.ops}/metrics"
     async with own_gateway.session.get(url) as response:
         found = parsed(await response.text())
     assert found["extproc_worker_restarts_total", ("roll",)] == 2
     assert found["extproc_workers", ("leaving",)] == 0
     counted = Counter({labels[1]: n for (name, labels), n in found.items() if name == "extproc_exchanges_total"})
-    assert counted == Counter(load.expected.values())
+    assert counted == Counter(clients.expected.values())
 
 
 async def test_a_configuration_that_cannot_be_used_leaves_the_workers_that_run(own_gateway: Gateway) -> None:
@@ -152,33 +148,33 @@ async def test_a_configuration_that_cannot_be_used_leaves_the_workers_that_run(o
 async def test_the_end_of_the_service_in_a_roll_lets_all_generations_finish(own_gateway: Gateway) -> None:
     await own_gateway.prepare()
     await start(own_gateway)
-    load = Load(own_gateway)
-    own_gateway.upstream.play(load.upstream)
-    open_ = [await load.stays("completed") for _ in range(LONG)]
+    clients = Clients(own_gateway)
+    own_gateway.upstream.play(clients.upstream)
+    open_ = [await clients.stays("completed") for _ in range(LONG)]
     hang_up_on(own_gateway)
     await said(own_gateway, "a worker was replaced")
-    open_ += [await load.stays("completed") for _ in range(LONG)]
+    open_ += [await clients.stays("completed") for _ in range(LONG)]
     assert own_gateway.service is not None
     stopping = asyncio.create_task(own_gateway.stop_service())
     # The supervisor's, and those of three processes, or of four.
     await until(lambda: (own_gateway.state / "serve.log").read_text().count('"draining"') >= 4, "the drain")
-    load.finish.set()
+    clients.finish.set()
     assert all([DONE in await response.content.read() for response in open_])
     await stopping
     assert processes(own_gateway) == {}
-    assert {one: (await own_gateway.document(one))["outcome"] for one in load.expected} == load.expected
+    assert {one: (await own_gateway.document(one))["outcome"] for one in clients.expected} == clients.expected
     assert [path.name for path in own_gateway.state.glob("*.sock*") if path.name not in ("0.sock", "1.sock")] == []
 
 
 async def test_one_worker_that_is_told_to_end_refuses_nothing(own_gateway: Gateway) -> None:
     await own_gateway.prepare()
     await start(own_gateway)
-    load = Load(own_gateway)
-    clients = [asyncio.create_task(load.ask()) for _ in range(3)]
+    clients = Clients(own_gateway)
+    asking = [asyncio.create_task(clients.ask()) for _ in range(3)]
     before = pids(own_gateway)
     os.kill(before[1], signal.SIGTERM)
     await until(lambda: pids(own_gateway).get(1, before[1]) != before[1], "the next one")
     await both_ready(own_gateway)
-    load.stop.set()
-    await asyncio.gather(*clients)
-    assert load.statuses == {200: len(load.expected)}
+    clients.stop.set()
+    await asyncio.gather(*asking)
+    assert clients.statuses == {200: len(clients.expected)}

@@ -16,6 +16,7 @@ from extproc.http2.connection import Connection
 from extproc.http2.frames import ErrorCode, Setting
 from extproc.http2.limits import RESETS, Load
 from extproc.http2.streams import WINDOW
+from tests.http2.wire import message
 
 MOST = 10
 FIELDS = [
@@ -98,10 +99,6 @@ class Peer:
     def opening(self, number: int, *, ends: bool = False) -> bytes:
         flags = frames.END_HEADERS | (frames.END_STREAM if ends else 0)
         return frames.frame(frames.HEADERS, flags, number, self.encoder.encode(FIELDS))
-
-
-def message(body: bytes) -> bytes:
-    return b"\0" + len(body).to_bytes(4) + body
 
 
 def data(number: int, content: bytes, *, ends: bool = False) -> bytes:
@@ -327,6 +324,32 @@ def test_calls_that_are_opened_and_reset_are_counted_where_they_were_not_answere
     assert not churn(peers[0], RESETS + MOST)
     assert churn(peers[1], RESETS + MOST + 1)
     assert not churn(peers[2], 5000, message(b"x"))
+
+
+@pytest.mark.parametrize("said", [b"", frames.PREFACE[:5], frames.PREFACE, frames.PREFACE + frames.settings({})[:8]])
+def test_a_peer_that_did_not_greet_when_it_should_have_is_cut(said: bytes) -> None:
+    peer = Peer()
+    peer.say(said)
+    peer.connection.check_greeted()
+    assert [one[::3] for one in peer.read()] == [(frames.GOAWAY, ErrorCode.SETTINGS_TIMEOUT)]
+    assert peer.connection.ended
+    assert "SETTINGS_TIMEOUT" in str(peer.connection.fault)
+    # It is over once.
+    peer.connection.check_greeted()
+    assert peer.read() == []
+
+
+def test_a_peer_that_greeted_is_not_cut_whether_it_calls_or_not() -> None:
+    peer = Peer()
+    peer.greet()
+    peer.connection.check_greeted()
+    # Within a header block, too.
+    peer.say(frames.frame(frames.HEADERS, 0, 1, peer.encoder.encode(FIELDS)))
+    peer.connection.check_greeted()
+    peer.say(frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1))
+    peer.connection.check_greeted()
+    assert not peer.connection.ended
+    assert len(peer.calls) == 1
 
 
 def test_a_call_too_many_is_refused_until_one_ends() -> None:

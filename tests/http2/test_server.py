@@ -19,8 +19,8 @@ import pytest
 from extproc.carrier import Receiver, Status, Stream
 from extproc.errors import ConfigError
 from extproc.http2.server import Http2Server
-from tests.http2.wire import PREFACE, settings
-from tests.http2.wire_client import raw
+from tests.http2.wire import PREFACE, Code, settings
+from tests.http2.wire_client import connected, raw
 
 
 class Echo:
@@ -246,6 +246,21 @@ async def test_a_peer_that_breaks_a_rule_is_told_and_logged_once(
     assert "secret" not in record.getMessage()
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_peer_that_says_nothing_is_cut_and_one_that_greeted_may_be_idle_for_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Http2Server({}, max_streams=1, greeting_seconds=0.05)
+    await server.start([f"unix:{tmp_path}/s"])
+    async with connected(f"{tmp_path}/s") as idle, raw(f"{tmp_path}/s") as silent, raw(f"{tmp_path}/s") as slow:
+        await slow.send(PREFACE)
+        # The time of the idle one is over before theirs.
+        await asyncio.gather(silent.closed(), slow.closed())
+        assert silent.goaways == slow.goaways == [Code.SETTINGS_TIMEOUT]
+        await idle.echoed()
+    await server.stop()
+    assert caplog.text.count("connection closed: SETTINGS_TIMEOUT") == 2
 
 
 @pytest.mark.parametrize("address", ["unix:/nowhere/at/all", "127.0.0.1:no", "127.0.0.1:99999", "192.0.2.1:1"])

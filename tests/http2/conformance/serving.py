@@ -11,7 +11,7 @@ from pathlib import Path
 
 from extproc.http2.server import Http2Server
 from tests.http2.services import Calls
-from tests.http2.wire import Code, data, message, opened
+from tests.http2.wire import Code, block, data, message, opened, request
 from tests.http2.wire_client import SECONDS, WireClient, connected
 
 MAX_STREAMS = 200
@@ -52,6 +52,13 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 BYSTANDER = 1
 """The stream that is open when a case begins: it lives as long as the connection, and no longer."""
+
+BLOCK = block(request())
+"""The header block of a call that is sent back what it says."""
+SILENT = opened(3, "/test.Silent/Call")
+"""A call that is told nothing."""
+HELLO = data(3, message(b"hello"), end=True)
+"""What a case's own call says, and its end."""
 
 
 @dataclass(frozen=True, slots=True)

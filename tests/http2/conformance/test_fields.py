@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.http2.conformance.serving import Case, Echoed, Malformed, Outcome, Served, run
+from tests.http2.conformance.serving import HELLO, Case, Echoed, Malformed, Outcome, Served, run
 from tests.http2.wire import block, data, field_line, headers, message, request
 from tests.http2.wire_client import connected
 
 Fields = list[tuple[str, str]]
-HELLO = data(3, message(b"hello"), end=True)
 
 
 def after(*more: tuple[str, str]) -> Fields:

@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.http2.conformance.serving import Case, Echoed, Ignored, Served, goaway_with, reset_with, run
+from tests.http2.conformance.serving import (
+    BLOCK,
+    HELLO,
+    SILENT,
+    Case,
+    Echoed,
+    Ignored,
+    Served,
+    goaway_with,
+    reset_with,
+    run,
+)
 from tests.http2.wire import (
     ACK,
     END_HEADERS,
@@ -19,7 +30,6 @@ from tests.http2.wire import (
     Code,
     Kind,
     Setting,
-    block,
     data,
     frame,
     goaway,
@@ -28,7 +38,6 @@ from tests.http2.wire import (
     opened,
     ping,
     priority,
-    request,
     reset,
     settings,
     window_update,
@@ -38,9 +47,6 @@ from tests.http2.wire_client import WireClient
 SIZE, FLOW, PROTOCOL = Code.FRAME_SIZE_ERROR, Code.FLOW_CONTROL_ERROR, Code.PROTOCOL_ERROR
 CLOSED, COMPRESSION = Code.STREAM_CLOSED, Code.COMPRESSION_ERROR
 RESERVED = 1 << 31
-BLOCK = block(request())
-SILENT = opened(3, "/test.Silent/Call")
-HELLO = data(3, message(b"hello"), end=True)
 
 
 def largest(client: WireClient) -> int:

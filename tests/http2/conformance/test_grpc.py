@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.http2.conformance.serving import Served, eventually
+from tests.http2.conformance.serving import HELLO, Served, eventually
 from tests.http2.wire import (
     FRAME_BYTES,
     PADDED,
@@ -137,7 +137,7 @@ async def test_a_message_that_is_wrong_fails_its_call_alone(
         (call,) = served.calls.made
         assert (call.ends, call.messages) == (0, [b"before"] if before else [])
         await eventually(lambda: call.resets)
-        await client.send(opened(3), data(3, message(b"hello"), end=True))
+        await client.send(opened(3), HELLO)
         assert (await client.over(3)).status == "0"
 
 

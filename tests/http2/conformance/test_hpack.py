@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.http2.conformance.serving import Case, Echoed, Served, goaway_with, run, serving
+from tests.http2.conformance.serving import BLOCK, HELLO, Case, Echoed, Served, goaway_with, run, serving
 from tests.http2.wire import (
     END_HEADERS,
     END_STREAM,
@@ -35,8 +35,6 @@ from tests.http2.wire import settings as settings_frame
 from tests.http2.wire_client import WireClient, connected
 
 COMPRESSION = goaway_with(Code.COMPRESSION_ERROR)
-BLOCK = block(request())
-HELLO = data(3, message(b"hello"), end=True)
 LARGEST_TABLE = 4096
 """RFC 9113, section 6.5.2: SETTINGS_HEADER_TABLE_SIZE where nothing else was announced."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from extproc.carrier import Status
-from tests.http2.conformance.serving import Served
+from tests.http2.conformance.serving import HELLO, Served
 from tests.http2.wire import FRAME_BYTES, WINDOW, Kind, Setting, data, message, opened, reset, settings, window_update
 from tests.http2.wire_client import WireClient, connected
 
@@ -122,7 +122,7 @@ async def test_a_stream_without_a_window_does_not_hold_up_others(served: Served)
     async with connected(served.path, {Setting.INITIAL_WINDOW_SIZE: 100}) as client:
         await client.send(asking(1, 1, 5000))
         assert await came(client) == 100
-        await client.send(opened(3), data(3, message(b"hello"), end=True))
+        await client.send(opened(3), HELLO)
         assert (await client.over(3)).messages == [b"hello"]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.http2.conformance.serving import (
+    HELLO,
+    SILENT,
     Case,
     Echoed,
     Ignored,
@@ -37,9 +39,7 @@ from tests.http2.wire import (
 from tests.http2.wire_client import connected
 
 PROTOCOL, CLOSED = Code.PROTOCOL_ERROR, Code.STREAM_CLOSED
-SILENT = opened(3, "/test.Silent/Call")
 ENDED = opened(3, "/test.Silent/Call", end=True)
-HELLO = data(3, message(b"hello"), end=True)
 TRAILERS = headers(3, block([("x-checksum", "1")]), end=True)
 
 STATES = [
