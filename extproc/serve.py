@@ -24,7 +24,7 @@ from extproc.config import Config
 from extproc.credentials.provider import Credentials
 from extproc.errors import ConfigError
 from extproc.exchange_id import exchange_id
-from extproc.handover import Sockets, Signals, clear_socket, leave, operations_socket
+from extproc.handover import Signals, Sockets, clear_socket, leave, operations_socket
 from extproc.identities import graph_of
 from extproc.identity.gateway_token import GatewayTokens
 from extproc.intercepted import intercepted_hosts

@@ -13,7 +13,7 @@ import yaml
 
 from extproc import handover
 from extproc.errors import ConfigError
-from extproc.handover import Sockets, Signals, clear_socket, leave, remove_dead
+from extproc.handover import Signals, Sockets, clear_socket, leave, remove_dead
 from tests.e2e.gateway import until
 
 
