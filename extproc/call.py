@@ -73,6 +73,12 @@ def abort(stream: Stream, code: Code) -> None:
     stream.abort(_STATUS.get(code, Status.INTERNAL), code.value)
 
 
+def not_recorded(outside: Outside, story: Story, failure: StoreUnavailable) -> None:
+    """Say and count that an exchange could not be recorded."""
+    log.error("recording failed", extra={"fields": {"decision_id": story.id, "why": str(failure)}})
+    outside.metrics.recording_failures.inc()
+
+
 class Call:
     """Run one exchange for one ext_proc stream; a `carrier.Receiver`.
 
@@ -248,7 +254,7 @@ class Call:
             elif isinstance(effect, PassResponseHeaders):
                 recorder.answering(story.id, story.status or 0, story.content_type)
         except StoreUnavailable as failure:
-            self._not_recorded(failure)
+            not_recorded(self._outside, self.exchange.story, failure)
             raise _NotRecorded from failure
 
     def _credential(self, effect: FetchCredential) -> Event | None:
@@ -274,13 +280,9 @@ class Call:
         try:
             done.result()
         except StoreUnavailable as failure:
-            self._not_recorded(failure)
+            not_recorded(self._outside, self.exchange.story, failure)
             return RecordingFailedEvent()
         return Recorded()
-
-    def _not_recorded(self, failure: StoreUnavailable) -> None:
-        log.error("recording failed", extra={"fields": {"decision_id": self.exchange.story.id, "why": str(failure)}})
-        self._outside.metrics.recording_failures.inc()
 
     # --- asking approvers -------------------------------------------------------------------------------------------
 
@@ -349,7 +351,7 @@ class Call:
             case _:
                 end, code = End.FAULT, Code.GATEWAY_INTERNAL
         if end is not End.RECORDING:
-            log_fault(self.exchange, fault)
+            _log_fault(self.exchange, fault)
         if self._ending:
             # Its record could not be closed; the next start does.
             self._close()
@@ -436,7 +438,7 @@ def _decided(done: asyncio.Future[Approval | NotHeld]) -> Decided:
     return Decided(outcome) if isinstance(outcome, Approval) else Decided(None, outcome.message)
 
 
-def log_fault(exchange: Exchange | Tunnel, fault: BaseException) -> None:
+def _log_fault(exchange: Exchange | Tunnel, fault: BaseException) -> None:
     """Log where it broke, never what it said: an exception's text can quote a prompt or a token."""
     frames = []
     frame = fault.__traceback__

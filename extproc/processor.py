@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from extproc import wire
-from extproc.call import Call, abort
+from extproc.call import Call, abort, not_recorded
 from extproc.carrier import Receiver, Status, Stream
 from extproc.errors import Code, Refusal, Refused, StoreUnavailable
 from extproc.events import End, Ended, TlsFailed
@@ -41,7 +41,7 @@ class Processor:
         self._outside = outside
         self._hand_on = hand_on
         self._calls: dict[str, Call] = {}
-        self._closings: set[asyncio.Task[None]] = set()
+        self._tls_failures: set[asyncio.Task[None]] = set()
         self.draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -119,8 +119,7 @@ class Processor:
         try:
             await self._outside.recorder.append(entries.opening, entries.closing)
         except StoreUnavailable as unavailable:
-            log.error("recording failed", extra={"fields": {"decision_id": story.id, "why": str(unavailable)}})  # noqa: TRY400 - it says all
-            self._outside.metrics.recording_failures.inc()
+            not_recorded(self._outside, story, unavailable)
         self._report(story)
 
     async def _identified(self, token: Secret) -> Principal | None:
@@ -131,11 +130,11 @@ class Processor:
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._closings.add(task)
+        self._tls_failures.add(task)
         task.add_done_callback(self._on_done)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._closings.discard(task)
+        self._tls_failures.discard(task)
         if not task.cancelled() and (fault := task.exception()) is not None:
             log.error("fault", extra={"fields": {"fault": type(fault).__name__}})
 
@@ -159,9 +158,9 @@ class Processor:
         for call in list(self._calls.values()):
             call.cut_off(End.DRAIN)
         await self._until_idle(_CUT_SECONDS)
-        if self._closings:
+        if self._tls_failures:
             # TLS that failed is no running exchange, but it is being recorded.
-            await asyncio.wait(self._closings, timeout=_CUT_SECONDS)
+            await asyncio.wait(self._tls_failures, timeout=_CUT_SECONDS)
 
     async def _until_idle(self, seconds: float) -> None:
         try:
