@@ -91,6 +91,11 @@ class FenceWatch:
         self._is_held = self._named or (self._head if self._fence else self._may_open()) or self._may_name()
         return self._is_held
 
+    @property
+    def in_block(self) -> bool:
+        """Say whether a block is open."""
+        return bool(self._fence)
+
     def take(self) -> list[Touch]:
         """Return the privileged files named since the last time, each once."""
         if not self._found:

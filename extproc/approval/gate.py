@@ -46,6 +46,13 @@ class Gate(Generic[Event]):
             return []
         return [*self.open(), event] if self._kept else [event]
 
+    def may_take_at_once(self, text: str) -> bool:
+        """Say whether several events in a row with this text may be taken as one: the same would be kept of them."""
+        if self._closed:
+            return True
+        in_block = bool(self._fenced) or any(watch.in_block for watch in self._watches.values())
+        return not (in_block or "`" in text or "~" in text)
+
     def finish(self) -> list[Event]:
         """Take the end of the stream; return what may go on."""
         for watch in self._watches.values():

@@ -67,13 +67,15 @@ class Line:
             self.parts.append(part)
             self.apply(self.channel.feed(part.text))
 
-    def add_alike(self, events: list[WaitingAlike]) -> None:
-        """Add the texts of events that came together."""
-        text = "".join([event.text for event in events])
+    def passes(self, text: str) -> list[Op] | None:
+        """Take a text; return None if all of it stays as it is and nothing waits, else what is decided now."""
         ops = self.channel.feed(text)
-        if not self.parts and len(ops) == 1 and ops[0].text is None and ops[0].count == len(text):
-            # All of it stays as it is, and nothing waits.
-            return
+        if self.parts or any(op.text is not None for op in ops) or sum([op.count for op in ops]) != len(text):
+            return ops
+        return None
+
+    def add_alike(self, events: list[WaitingAlike], ops: list[Op]) -> None:
+        """Add the events whose texts `passes` took, and did not let pass."""
         for event in events:
             event.undecided = 1
             self.parts.append(Part(event, None, "", event.text))

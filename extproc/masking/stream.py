@@ -22,6 +22,7 @@ from extproc.conversation import Answer, Piece
 from extproc.dialect.port import AnswerStream, Dialect, Reading, Slot
 from extproc.dialect.sse import SseEvent, SseParser, is_clean, is_usual, rewritten
 from extproc.masking.alike import Alike, Said
+from extproc.masking.channel import Op
 from extproc.masking.finding import Action, blocked_message
 from extproc.masking.lines import Line, Part, Waiting, WaitingAlike
 from extproc.masking.masker import Masker
@@ -88,6 +89,12 @@ class MaskedStream:
         at = 0
         while at < len(data):
             if self._like is not None and self._parser.is_idle:
+                together = self._like.together(data, at) if self._may_join else None
+                if together is not None:
+                    self._misses = 0
+                    released.append(self._take_together(self._like, together))
+                    at += len(together.raw)
+                    continue
                 said, at = self._like.run(data, at)
                 if said:
                     self._misses = 0
@@ -162,17 +169,29 @@ class MaskedStream:
 
     def _take_alike(self, like: Alike, said: list[Said]) -> bytes:
         """Take events that are like the last one: their text is all there is to look at."""
-        line, at = self._lines[like.channel], self.masker.at
         released: list[bytes] = []
         for run in [said] if self._may_join else [[one] for one in said]:
             if self._ended:
                 break
-            events = [WaitingAlike(like, one, one.text, at) for one in run]
-            self._queue += events
-            line.add_alike(events)
-            self._note(line)
-            released.append(self._sending(self._leave()))
+            ops = self._lines[like.channel].passes("".join([one.text for one in run]))
+            released.append(self._add_alike(like, run, ops))
         return b"".join(released)
+
+    def _take_together(self, like: Alike, said: Said) -> bytes:
+        """Take several such events as one, if it makes no difference to anybody."""
+        ops = self._lines[like.channel].passes(said.text)
+        is_one = ops is None and (self._gate is None or self._gate.may_take_at_once(said.text))
+        return self._add_alike(like, [said] if is_one else like.run(said.raw, 0)[0], ops)
+
+    def _add_alike(self, like: Alike, said: list[Said], ops: list[Op] | None) -> bytes:
+        """Add events whose text a line has taken, with what it decided (None: all passes); return what may go."""
+        line, at = self._lines[like.channel], self.masker.at
+        events = [WaitingAlike(like, one, one.text, at) for one in said]
+        self._queue += events
+        if ops is not None:
+            line.add_alike(events, ops)
+        self._note(line)
+        return self._sending(self._leave())
 
     def _sending(self, data: bytes) -> bytes:
         if data:
@@ -355,7 +374,8 @@ class MaskedStream:
 def _taken_more(answers: AnswerStream, waiting: WaitingAlike) -> list[Piece]:
     """Take an event that is like the last one that was taken."""
     pieces = answers.take_more(waiting.like.more.where, waiting.text, waiting.said.varied)
-    if pieces is None:
-        event, tree = waiting.like.event(waiting.said, waiting.text)
-        return answers.take(event.event, tree)
-    return pieces
+    if pieces is not None:
+        return pieces
+    like, (said, *more) = waiting.like, waiting.like.run(waiting.said.raw, 0)[0]
+    events = [like.event(said, said.text if more else waiting.text), *(like.event(one, one.text) for one in more)]
+    return [piece for event, tree in events for piece in answers.take(event.event, tree)]

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extproc.approval.touch import Touch
 from extproc.dialect.chat import ChatStream
 from extproc.dialect.port import AnswerStream, Dialect, More, Slot
 from extproc.dialect.sse import SseEvent
@@ -52,10 +54,11 @@ class Unlike:
         return Stream()
 
 
-def passed(dialect: Dialect, by: Masker, chunks: list[bytes]) -> tuple[bytes, object, object]:
-    stream = MaskedStream(dialect, by, max_event_bytes=1 << 20, is_privileged=lambda touch: touch.path == "a.tf")
-    out = b"".join([*map(stream.feed, chunks), stream.finish()])
-    return out + stream.release(), by.findings, stream.answer()
+def passed(
+    dialect: Dialect, by: Masker, chunks: list[bytes], is_privileged: Callable[[Touch], bool] | None
+) -> tuple[list[bytes], object, object]:
+    stream = MaskedStream(dialect, by, max_event_bytes=1 << 20, is_privileged=is_privileged)
+    return [*map(stream.feed, chunks), stream.finish(), stream.release()], by.findings, stream.answer()
 
 
 @pytest.mark.parametrize("where", STREAMED, ids=lambda one: f"{one.kind}-{one.name}")
@@ -63,16 +66,22 @@ def passed(dialect: Dialect, by: Masker, chunks: list[bytes]) -> tuple[bytes, ob
     texts=st.lists(PIECES, max_size=12),
     places=st.lists(st.integers(0, 4000), max_size=6),
     action=st.sampled_from(Action),
+    is_privileged=st.sampled_from([None, lambda touch: touch.path == "a.tf"]),
 )
 @settings(max_examples=25, deadline=None)
 def test_events_that_are_alike_are_treated_as_if_each_was_read(
-    where: Streamed, texts: list[str], places: list[int], action: Action
+    where: Streamed,
+    texts: list[str],
+    places: list[int],
+    action: Action,
+    is_privileged: Callable[[Touch], bool] | None,
 ) -> None:
     data = where.stream(texts)
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
     chunks = [data[start:end] for start, end in itertools.pairwise(edges)]
     dialect = DIALECTS[where.kind]
-    assert passed(dialect, masker(action), chunks) == passed(Unlike(dialect), masker(action), chunks)
+    unlike = passed(Unlike(dialect), masker(action), chunks, is_privileged)
+    assert passed(dialect, masker(action), chunks, is_privileged) == unlike
 
 
 EVENT = {"id": "c-1", "choices": [{"index": 0, "delta": {"content": "first"}}]}
@@ -126,6 +135,35 @@ def test_whatever_else_differs_is_read_the_usual_way(other: bytes) -> None:
 def test_an_event_whose_text_cannot_be_told_from_its_bytes_is_like_no_other(text: str) -> None:
     with pytest.raises(ValueError, match="event"):
         like({**EVENT, "choices": [{"delta": {"content": text}}]})
+
+
+@given(st.lists(PIECES.filter(bool), min_size=2, max_size=9), st.binary(max_size=30))
+def test_events_that_come_together_are_those_that_come_one_by_one(texts: list[str], rest: bytes) -> None:
+    data = b"".join(map(said, texts)) + rest
+    alike = like(EVENT)
+    one_by_one, end = alike.run(data, 0)
+    together = alike.together(data, 0)
+    if together is None:
+        # Escapes by number are left to the usual way.
+        assert len(one_by_one) < len(texts)
+        return
+    assert together.raw == data[:end]
+    assert together.text == "".join(one.text for one in one_by_one)
+
+
+def test_one_event_or_one_that_is_not_whole_is_none_that_come_together() -> None:
+    alike, two = like(EVENT), said("a") + said("b")
+    assert alike.together(said("a"), 0) is None
+    assert alike.together(two[:-1], 0) is None
+    together = alike.together(b"x" + two + said("c")[:-1], 1)
+    assert together is not None
+    assert (together.raw, together.text) == (two, "ab")
+
+
+@pytest.mark.parametrize("text", [b"", b'a"', b"a\\", b"\xc3", b"\n"])
+def test_an_event_that_is_none_by_itself_makes_none_together(text: bytes) -> None:
+    odd = said("odd").replace(b"odd", text)
+    assert like(EVENT).together(said("a") + odd + said("b"), 0) is None
 
 
 def test_members_that_mean_nothing_may_differ_unless_they_carry_a_credential() -> None:
