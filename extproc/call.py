@@ -47,8 +47,9 @@ log = logging.getLogger("extproc.exchange")
 _APART = ThreadPoolExecutor(1, thread_name_prefix="unidentified")
 """The one thread for work of people nobody knows."""
 
-_LARGE = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
-"""The one thread for large bodies: several would take the interpreter from each other, and from the event loop."""
+_LARGE = ThreadPoolExecutor(2, thread_name_prefix="large-bodies")
+"""The threads for large bodies: more would only take the interpreter from each other, and from the event loop. Two, so
+that not all wait behind the largest."""
 
 _INLINE_BYTES = 65_536
 """Work on so many bytes takes about a millisecond; more is done in a thread."""

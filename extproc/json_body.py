@@ -12,6 +12,7 @@ import msgspec
 # The quote that ends a name and the colon after it; it may also begin a string or be inside one, and then there are
 # too many.
 _MEMBER: Final = re.compile(rb'"\s*+:')
+# White space after the first bracket or the first colon: whoever writes so does not write as we do.
 _SPACED: Final = re.compile(rb"[{\[]\s|[^:]++:\s")
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?', re.DOTALL)
 

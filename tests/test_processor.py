@@ -587,6 +587,19 @@ async def test_telemetry_is_read_in_a_thread_of_its_own_however_small_it_is(envo
     assert envoy.outside.detector.threads == {"unidentified_0"}
 
 
+async def test_large_bodies_are_looked_at_in_no_more_than_two_threads_of_their_own(envoy: Envoy) -> None:
+    calls = [envoy.stream(()) for _ in range(4)]
+    for call in calls:
+        await call.write(posted("/chat/completions", KNOWN))
+    envoy.outside.detector.threads.clear()
+    large = body(PROMPT.replace(b"hi", b"a " * 50_000))
+    replies = await asyncio.gather(*(reply(call, large) for call in calls))
+    assert all(one.request_headers is not None for one in replies)
+    # What the record says of the head is looked at where all else is done.
+    threads = envoy.outside.detector.threads - {"MainThread"}
+    assert {"large-bodies_0"} <= threads <= {"large-bodies_0", "large-bodies_1"}
+
+
 @pytest.mark.parametrize("size", [10, 100_000])
 async def test_nobody_waits_for_telemetry_that_takes_long(envoy: Envoy, size: int) -> None:
     slow = await telemetry(envoy)

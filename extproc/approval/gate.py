@@ -47,7 +47,10 @@ class Gate(Generic[Event]):
         return [*self.open(), event] if self._kept else [event]
 
     def may_take_at_once(self, text: str) -> bool:
-        """Say whether several events in a row with this text may be taken as one: the same would be kept of them."""
+        """Say whether events in a row that together say this may be taken as one: the same would be kept of them.
+
+        So it is where all is kept, and where no code block is open and none can begin.
+        """
         if self._closed:
             return True
         in_block = bool(self._fenced) or any(watch.in_block for watch in self._watches.values())

@@ -56,7 +56,7 @@ def read_stream(fields: dict[str, Any]) -> bool:
 def _members(body: bytes) -> dict[str, msgspec.Raw]:
     if not body.strip():
         raise BadRequest("the body is empty; expected a JSON object")
-    # Each takes a byte at least, and counting takes longer than reading.
+    # A shorter body cannot have so many, and counting takes longer than reading.
     if len(body) > MAX_CONTAINERS and (
         body.count(b"[") + body.count(b"{") > MAX_CONTAINERS or body.count(b":") > 4 * MAX_CONTAINERS
     ):

@@ -67,7 +67,8 @@ class Connection:
             self._end(fault)
 
     def check_greeted(self) -> None:
-        """End the connection if the preface and the first SETTINGS have not come; whoever runs it calls it in time."""
+        """End the connection if the preface and the first SETTINGS have not come by now; whoever runs it says when."""
+        # Where no header block is open, other frames must not come only before the first SETTINGS.
         if not self.ended and not self._is_plain and self._block is None:
             self._end(ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "no preface and SETTINGS in time"))
 

@@ -38,7 +38,7 @@ class Said(msgspec.Struct, gc=False):
 
 _NOTHING: Final[dict[str, str | int]] = {}
 _TOGETHER_BYTES: Final = 16_384
-"""No more is looked through for events that come together: what is in vain must not be so again and again."""
+"""How far ahead events that come together are looked for, so that a look in vain stays cheap."""
 
 
 class Alike:

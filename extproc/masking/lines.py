@@ -28,7 +28,7 @@ class Waiting(msgspec.Struct, gc=False):
 
 
 class WaitingAlike(msgspec.Struct, gc=False):
-    """One event that is like another, as `Waiting`; `text` is its text, masked once that is decided."""
+    """An event that is like another, or several that are taken as one, as `Waiting`; `text` is its text, masked once that is decided."""
 
     like: Alike
     said: Said
@@ -67,15 +67,15 @@ class Line:
             self.parts.append(part)
             self.apply(self.channel.feed(part.text))
 
-    def passes(self, text: str) -> list[Op] | None:
-        """Take a text; return None if all of it stays as it is and nothing waits, else what is decided now."""
+    def take_alike(self, text: str) -> list[Op] | None:
+        """Take the text of events that are alike; return what is decided now, None if all passes and nothing waits."""
         ops = self.channel.feed(text)
         if self.parts or any(op.text is not None for op in ops) or sum([op.count for op in ops]) != len(text):
             return ops
         return None
 
     def add_alike(self, events: list[WaitingAlike], ops: list[Op]) -> None:
-        """Add the events whose texts `passes` took, and did not let pass."""
+        """Let the events wait whose text was taken, and do what was decided of it."""
         for event in events:
             event.undecided = 1
             self.parts.append(Part(event, None, "", event.text))

@@ -173,13 +173,13 @@ class MaskedStream:
         for run in [said] if self._may_join else [[one] for one in said]:
             if self._ended:
                 break
-            ops = self._lines[like.channel].passes("".join([one.text for one in run]))
+            ops = self._lines[like.channel].take_alike("".join([one.text for one in run]))
             released.append(self._add_alike(like, run, ops))
         return b"".join(released)
 
     def _take_together(self, like: Alike, said: Said) -> bytes:
-        """Take several such events as one, if it makes no difference to anybody."""
-        ops = self._lines[like.channel].passes(said.text)
+        """Take several such events as one, unless masking or approval has to see them one by one."""
+        ops = self._lines[like.channel].take_alike(said.text)
         is_one = ops is None and (self._gate is None or self._gate.may_take_at_once(said.text))
         return self._add_alike(like, [said] if is_one else like.run(said.raw, 0)[0], ops)
 
@@ -372,10 +372,12 @@ class MaskedStream:
 
 
 def _taken_more(answers: AnswerStream, waiting: WaitingAlike) -> list[Piece]:
-    """Take an event that is like the last one that was taken."""
+    """Take an event that is like the last one that was taken, or several that were taken as one."""
     pieces = answers.take_more(waiting.like.more.where, waiting.text, waiting.said.varied)
     if pieces is not None:
         return pieces
-    like, (said, *more) = waiting.like, waiting.like.run(waiting.said.raw, 0)[0]
-    events = [like.event(said, said.text if more else waiting.text), *(like.event(one, one.text) for one in more)]
+    like, said = waiting.like, waiting.like.run(waiting.said.raw, 0)[0]
+    # Several were taken as one only because nothing in them changed.
+    texts = [waiting.text] if len(said) == 1 else [one.text for one in said]
+    events = [like.event(one, text) for one, text in zip(said, texts, strict=True)]
     return [piece for event, tree in events for piece in answers.take(event.event, tree)]

@@ -77,3 +77,24 @@ def test_a_block_that_is_cut_off_is_known_at_the_end() -> None:
     other = gate()
     other.take("a", text("```hcl src/x.tf"))
     assert other.finish() == ["a"]
+
+
+@pytest.mark.parametrize("said", ["`", "a ~ b", "x\n```py\n"])
+def test_events_in_which_a_code_block_may_begin_are_taken_one_by_one(said: str) -> None:
+    assert not gate().may_take_at_once(said)
+
+
+@pytest.mark.parametrize("before", ["``", "```py\n", "```tf title=a.tf\nx\n", "```tf title=infra/a.tf\nx\n"])
+def test_events_in_a_code_block_or_what_may_become_one_are_taken_one_by_one(before: str) -> None:
+    one = gate()
+    one.take("a", text(before))
+    assert not one.may_take_at_once("more\n")
+
+
+def test_events_of_plain_text_and_of_what_is_kept_anyway_may_be_taken_as_one() -> None:
+    one = gate()
+    assert one.may_take_at_once("words\n")
+    one.take("a", text("```py\nx\n```\n"))
+    assert one.may_take_at_once("words\n")
+    one.take("b", CALL)
+    assert one.may_take_at_once("```py\n")
