@@ -28,7 +28,10 @@ class Waiting(msgspec.Struct, gc=False):
 
 
 class WaitingAlike(msgspec.Struct, gc=False):
-    """An event that is like another, or several that are taken as one, as `Waiting`; `text` is its text, masked once that is decided."""
+    """An event that is like another, or several that are taken as one, as `Waiting`.
+
+    `text` is its text, masked once that is decided.
+    """
 
     like: Alike
     said: Said
