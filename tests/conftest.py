@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import hypothesis
@@ -12,6 +13,11 @@ from extproc.logs import JsonLines
 # so that a test fails because of a change; `make fuzz` looks for others.
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
+
+
+# Tests serve with gRPC and start workers in one process, as the product never does. At each fork gRPC would close what it
+# polls, and with bad luck a socket of somebody else that had got the same number since.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 @pytest.fixture(autouse=True)
