@@ -15,8 +15,8 @@ hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
 
 
-# Tests serve with gRPC and start workers in one process, as the product never does. At each fork gRPC would close what it
-# polls, and with bad luck a socket of somebody else that had got the same number since.
+# Tests serve with gRPC and start workers in one process, as the product never does. At each fork gRPC would close what
+# it polls, and with bad luck a socket of somebody else that had got the same number since.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
