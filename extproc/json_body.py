@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -44,8 +45,9 @@ def repeats(data: bytes, tree: Any, members: int) -> bool:  # noqa: ANN401 - dec
     Another reader may then understand something else than what was looked at.
     """
     # Most clients write JSON without spaces, as we do: what was decoded is then all there is.
-    if _SPACED.match(data) is None and encoded(tree) == data:
-        return False
+    with suppress(RecursionError):
+        if _SPACED.match(data) is None and encoded(tree) == data:
+            return False
     # JSON inside of strings, as calls of tools have it, is full of quotes; but they are escaped.
     plain = data.replace(b"\\\\", b"..").replace(b'\\"', b"..") if b"\\" in data else data
     if len(_MEMBER.findall(plain)) == members:

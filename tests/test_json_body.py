@@ -61,6 +61,13 @@ def test_what_cannot_be_read_or_would_come_back_as_something_else_is_no_json(dat
     assert decoded(data) is None
 
 
+@pytest.mark.parametrize("depth", range(900, 1100))
+def test_no_depth_at_which_json_is_read_is_too_deep_to_be_compared(depth: int) -> None:
+    data = b'{"a":' * depth + b"1" + b"}" * depth
+    tree = decoded(data)
+    assert tree is None or not repeats(data, tree, depth)
+
+
 def test_halves_of_characters_come_back() -> None:
     tree = decoded(b'{"a":"\\ud83d"}')
     assert json.loads(encoded(tree)) == {"a": "\ud83d"}

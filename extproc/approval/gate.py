@@ -49,10 +49,8 @@ class Gate(Generic[Event]):
     def may_take_at_once(self, text: str) -> bool:
         """Say whether events in a row that together say this may be taken as one: the same would be kept of them.
 
-        So it is where all is kept, and where no code block is open and none can begin.
+        So it is where no code block is open and none can begin. All that came before must have been taken.
         """
-        if self._closed:
-            return True
         in_block = bool(self._fenced) or any(watch.in_block for watch in self._watches.values())
         return not (in_block or "`" in text or "~" in text)
 

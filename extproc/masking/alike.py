@@ -37,14 +37,16 @@ class Said(msgspec.Struct, gc=False):
 
 
 _NOTHING: Final[dict[str, str | int]] = {}
-_TOGETHER_BYTES: Final = 16_384
-"""How far ahead events that come together are looked for, so that a look in vain stays cheap."""
+_FIRST_LOOK: Final = 8
+_MOST_BYTES: Final = 16_384
+"""How far ahead events that come together are looked for: at first as far as so many would go, twice as far after each
+look that found only such, and never farther than so many bytes. So a look in vain stays cheap."""
 
 
 class Alike:
     """Recognise the events that are like one that was read, and write them anew where their text was masked."""
 
-    __slots__ = ("_event", "_holds_ours", "_parts", "_path", "_tail", "_tree", "channel", "more")
+    __slots__ = ("_ahead", "_event", "_holds_ours", "_parts", "_path", "_tail", "_tree", "channel", "more")
 
     def __init__(
         self, event: SseEvent, tree: dict[str, Any], slot: Slot, more: More, holds_ours: Callable[[str], bool]
@@ -67,6 +69,7 @@ class Alike:
             self._parts.append((raw[at:start], name, kind))
             at = end
         self._tail = raw[at:]
+        self._ahead = _FIRST_LOOK * len(raw)
 
     def together(self, data: bytes, at: int) -> Said | None:
         """Return the events like this one with which `data` goes on from `at` as one, if there are several.
@@ -76,7 +79,7 @@ class Alike:
         before, *others = self._parts
         if others or len(data) - at < 2 * (len(before[0]) + len(self._tail)) or not data.startswith(before[0], at):
             return None
-        texts = data[at + len(before[0]) : at + _TOGETHER_BYTES].split(self._tail + before[0])
+        texts = data[at + len(before[0]) : at + self._ahead].split(self._tail + before[0])
         last, tail, _ = texts.pop().partition(self._tail)
         if tail:
             texts.append(last)
@@ -87,6 +90,8 @@ class Alike:
         inside = b"".join(texts)
         text = _decoded(inside)
         size = len(inside) + len(texts) * (len(before[0]) + len(self._tail))
+        if not tail or size + len(self._event.raw) > self._ahead:
+            self._ahead = min(2 * self._ahead, _MOST_BYTES)
         return None if text is None else Said(data[at : at + size], text, _NOTHING)
 
     def run(self, data: bytes, at: int) -> tuple[list[Said], int]:

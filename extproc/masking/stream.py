@@ -180,7 +180,9 @@ class MaskedStream:
     def _take_together(self, like: Alike, said: Said) -> bytes:
         """Take several such events as one, unless masking or approval has to see them one by one."""
         ops = self._lines[like.channel].take_alike(said.text)
-        is_one = ops is None and (self._gate is None or self._gate.may_take_at_once(said.text))
+        # The gate knows of code blocks only in what it has taken.
+        may_join = self._gate is None or (not self._queue and self._gate.may_take_at_once(said.text))
+        is_one = ops is None and may_join
         return self._add_alike(like, [said] if is_one else like.run(said.raw, 0)[0], ops)
 
     def _add_alike(self, like: Alike, said: list[Said], ops: list[Op] | None) -> bytes:

@@ -97,4 +97,5 @@ def test_events_of_plain_text_and_of_what_is_kept_anyway_may_be_taken_as_one() -
     one.take("a", text("```py\nx\n```\n"))
     assert one.may_take_at_once("words\n")
     one.take("b", CALL)
-    assert one.may_take_at_once("```py\n")
+    assert one.may_take_at_once("words\n")
+    assert not one.may_take_at_once("```py\n")

@@ -141,14 +141,16 @@ def test_an_event_whose_text_cannot_be_told_from_its_bytes_is_like_no_other(text
 def test_events_that_come_together_are_those_that_come_one_by_one(texts: list[str], rest: bytes) -> None:
     data = b"".join(map(said, texts)) + rest
     alike = like(EVENT)
-    one_by_one, end = alike.run(data, 0)
     together = alike.together(data, 0)
     if together is None:
         # Escapes by number are left to the usual way.
-        assert len(one_by_one) < len(texts)
+        assert len(alike.run(data, 0)[0]) < len(texts)
         return
-    assert together.raw == data[:end]
+    one_by_one, end = alike.run(together.raw, 0)
+    assert data.startswith(together.raw)
+    assert end == len(together.raw)
     assert together.text == "".join(one.text for one in one_by_one)
+    assert len(one_by_one) > 1
 
 
 def test_one_event_or_one_that_is_not_whole_is_none_that_come_together() -> None:
@@ -158,6 +160,17 @@ def test_one_event_or_one_that_is_not_whole_is_none_that_come_together() -> None
     together = alike.together(b"x" + two + said("c")[:-1], 1)
     assert together is not None
     assert (together.raw, together.text) == (two, "ab")
+
+
+def test_however_many_come_together_all_are_found_by_looking_farther_each_time() -> None:
+    alike, data = like(EVENT), said("word") * 1000
+    at, looks = 0, []
+    while (together := alike.together(data, at)) is not None:
+        looks.append(len(together.raw))
+        at += looks[-1]
+    assert at == len(data)
+    assert [one // len(said("word")) for one in looks[:3]] == [8, 16, 32]
+    assert 8_192 < max(looks) <= 16_384
 
 
 @pytest.mark.parametrize("text", [b"", b'a"', b"a\\", b"\xc3", b"\n"])

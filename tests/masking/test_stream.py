@@ -269,3 +269,14 @@ def test_what_was_kept_does_not_join_a_comment_that_was_cut_off() -> None:
     left = stream.finish()
     assert left == b": cut"
     assert stream.release() == b"\n" + call
+
+
+def test_what_is_kept_for_an_approver_begins_at_the_same_event_while_another_text_waits() -> None:
+    stream = MaskedStream(
+        ChatDialect(), masker(), max_event_bytes=1 << 20, is_privileged=lambda touch: touch.path == "infra/a.tf"
+    )
+    # The other choice holds what follows back, so that the gate has not seen that a code block began.
+    waiting = content("hi\n") + content(f"token {TOKEN[:20]}", 1)
+    block = [content(text) for text in ("x ", "= 1\n", "# filepath: infra/a.tf\n", "z = 3\n")]
+    out = b"".join(map(stream.feed, [waiting, content("```hcl\n"), b"".join(block), content(" and more", 1)]))
+    assert out.endswith(block[1])
