@@ -69,7 +69,7 @@ class Alike:
             self._parts.append((raw[at:start], name, kind))
             at = end
         self._tail = raw[at:]
-        self._ahead = _FIRST_LOOK * len(raw)
+        self._ahead = min(_FIRST_LOOK * len(raw), _MOST_BYTES)
 
     def together(self, data: bytes, at: int) -> Said | None:
         """Return the events like this one with which `data` goes on from `at` as one, if there are several.
