@@ -59,6 +59,9 @@ class FakeCosmos:
 
     async def stop(self) -> None:
         if self._runner is not None:
+            # Before anything is aborted: a client would come back at once, and its connection outlive the test.
+            for site in self._runner.sites:
+                await site.stop()
             # Clients that were refused something leave connections open, which TLS would wait for.
             for handler in self._runner.server.connections if self._runner.server else []:
                 if handler.transport is not None:
